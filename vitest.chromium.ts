@@ -1,9 +1,10 @@
+/**
+ * The Chromium that browser tests run in: the one already on the machine; nothing is downloaded. What a run leaves out
+ * without it is named by `vitest.left-out.ts`.
+ */
 import { existsSync } from "node:fs"
 
-/**
- * The Chromium that is already on the machine; nothing is downloaded.
- * Set CHROMIUM_PATH where it is elsewhere.
- */
+/** Where Chromium is, `undefined` where there is none. `CHROMIUM_PATH` names one that is elsewhere. */
 export const executablePath: string | undefined = [
   process.env["CHROMIUM_PATH"],
   "/usr/bin/chromium",
@@ -12,6 +13,7 @@ export const executablePath: string | undefined = [
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 ].find((path) => path !== undefined && existsSync(path))
 
+/** How Playwright starts it: headless, without a sandbox (CI runs as root) and without traffic of its own. */
 export const launchOptions = {
   ...(executablePath === undefined ? {} : { executablePath }),
   headless: true,

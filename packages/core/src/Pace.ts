@@ -124,7 +124,7 @@ export const refill = (credit: Credit, rate: Rate, now: number, reserve = 0): Cr
 }
 
 /**
- * Milliseconds until credit reaches `need`; 0 when it is there.
+ * Milliseconds until credit reaches `need`; 0 when it is there, `Infinity` where the rate is 0.
  *
  * **Details**
  *
@@ -133,8 +133,10 @@ export const refill = (credit: Credit, rate: Rate, now: number, reserve = 0): Cr
  * timer set for this delay finds the credit there.
  */
 export const delayMillis = (credit: Credit, rate: Rate, need: number): number =>
-  rate.ratePerSecond === Infinity || credit.units >= need - tolerance(rate)
+  rate.ratePerSecond === Infinity || (rate.ratePerSecond > 0 && credit.units >= need - tolerance(rate))
     ? 0
+    : rate.ratePerSecond === 0
+    ? Infinity
     : ((need - credit.units) / rate.ratePerSecond) * 1000
 
 /** Spends units, into debt if need be. A negative number gives back. */
@@ -143,5 +145,5 @@ export const spend = (credit: Credit, units: number): Credit => ({
   atMillis: credit.atMillis
 })
 
-/** A billionth of a second's worth: below any clock's resolution, above the rounding of sums of doubles. */
-const tolerance = (rate: Rate): number => rate.ratePerSecond * 1e-9
+/** Ten nanoseconds' worth: far below a timer's resolution, above a clock's and the rounding of sums of doubles. */
+const tolerance = (rate: Rate): number => rate.ratePerSecond * 1e-8

@@ -35,14 +35,14 @@ export class LargerThanLimit extends Data.TaggedClass("LargerThanLimit")<{
 }> {}
 
 /**
- * The key or the credential is closed.
+ * The key, the credential or the whole pacer is closed.
  *
  * **Units**
  *
  * `forMillis` from now until it opens, `Infinity` when nothing that we can see will open it.
  */
 export class Closed extends Data.TaggedClass("Closed")<{
-  readonly scope: "key" | "credential"
+  readonly scope: "key" | "credential" | "pacer"
   readonly reason: string
   readonly forMillis: number
   readonly last: Outcome | undefined

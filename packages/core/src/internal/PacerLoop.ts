@@ -1,0 +1,672 @@
+/**
+ * The machine behind `Pacer`: keys, their timers, and each call's way from offer to settlement.
+ *
+ * Here belongs what waits, wakes and talks to the store. What may start is `PacedKey`'s arithmetic. All of it belongs to
+ * one pacer in one thread, and is reached only through the service.
+ */
+import * as Cause from "effect/Cause"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Random from "effect/Random"
+import type * as CallScheduler from "../CallScheduler.ts"
+import type { Cost, Demand, Key } from "../Demand.ts"
+import type * as Outcome from "../Outcome.ts"
+import * as PaceError from "../PaceError.ts"
+import type * as PaceStore from "../PaceStore.ts"
+import type * as RateController from "../RateController.ts"
+import * as RetryPolicy from "../RetryPolicy.ts"
+import type * as Telemetry from "../Telemetry.ts"
+import * as PacedKey from "./PacedKey.ts"
+
+/**
+ * One attempt of a call, as the effect that makes it sees it.
+ *
+ * **Details**
+ *
+ * `verdict` teaches what the headers said as soon as they are there; without it the exit is interpreted. `used` says what
+ * the call really used. `hold` keeps the place and the reservation until the returned function is called, for a body that
+ * is read after the effect has ended; a body that nobody touches for five minutes is settled and reported.
+ */
+export interface Attempt {
+  readonly number: number
+  readonly verdict: (outcome: Outcome.Outcome) => void
+  readonly used: (cost: Partial<Cost>) => void
+  readonly hold: () => Held
+}
+
+/** A reservation kept past the end of the attempt. */
+export interface Held {
+  readonly touch: () => void
+  readonly settle: (used?: Partial<Cost> | undefined) => void
+}
+
+/** What a loop is made of. */
+export interface Services {
+  readonly store: PaceStore.PaceStore["Service"]
+  readonly telemetry: Telemetry.Telemetry["Service"]
+  readonly controller: RateController.RateController
+  readonly scheduler: CallScheduler.CallScheduler
+  readonly policy: RetryPolicy.RetryPolicy
+  readonly random: Random.Random
+  readonly clock: Clock.Clock
+  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+}
+
+/** The bounds of a loop, resolved. */
+export interface Bounds {
+  readonly maxKeys: number
+  readonly maxWaiting: number
+  readonly idleMillis: number
+}
+
+interface Timer {
+  readonly atMillis: number
+  readonly fiber: Fiber.Fiber<void>
+}
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** The running pacer: its keys, their timers, and the steps from offer to settlement. */
+export class PacerLoop {
+  readonly services: Services
+  readonly bounds: Bounds
+  readonly keys = new Map<string, PacedKey.PacedKey>()
+  readonly timers = new Map<PacedKey.PacedKey, Timer>()
+  readonly renewals = new Set<PacedKey.PacedKey>()
+  readonly refused: PacedKey.RefusedCredentials = new Map()
+  readonly holder: string
+  waiting = 0
+  sequence = 0
+  closed = false
+
+  constructor(services: Services, bounds: Bounds) {
+    this.services = services
+    this.bounds = bounds
+    this.holder = `${pacers++}-${services.random.nextIntUnsafe().toString(36)}`
+  }
+
+  now(): number {
+    return Number(this.services.clock.monotonicTimeNanosUnsafe()) / 1e6
+  }
+
+  run<A, E, R>(
+    demand: Demand,
+    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
+    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome
+  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+    return Effect.uninterruptibleMask((restore) => {
+      if (this.closed) return this.unsent(undefined, demand.key, pacerClosed)
+      const key = this.keyOf(demand.key)
+      if (key === undefined) {
+        return this.unsent(undefined, demand.key, new PaceError.TooManyKeys({ capacity: this.bounds.maxKeys }))
+      }
+      key.counts.calls++
+      return this.offer(key, this.newCall(demand), attempt, interpret, restore)
+    })
+  }
+
+  readonly snapshot: Effect.Effect<Telemetry.Snapshot> = Effect.sync(() => {
+    const now = this.now()
+    return { atMillis: now, keys: [...this.keys.values()].map((key) => PacedKey.snapshot(key, now)) }
+  })
+
+  /** Starts the call at once where nothing stands in its way, else queues it. */
+  offer<A, E, R>(
+    key: PacedKey.PacedKey,
+    call: PacedKey.Call,
+    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
+    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome,
+    restore: Restore
+  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+    const now = this.now()
+    const refusal = PacedKey.refusal(key, call, now)
+    if (refusal !== undefined) return this.unsent(key, key.key, refusal)
+    this.renewIfDue(key, now)
+    if (key.queue.size() === 0 && PacedKey.delayMillis(key, call, now) === 0) {
+      this.start(key, call, now)
+      return this.attempt(key, call, attempt, interpret, restore)
+    }
+    if (this.waiting >= this.bounds.maxWaiting) {
+      return this.unsent(key, key.key, new PaceError.QueueFull({ capacity: this.bounds.maxWaiting }))
+    }
+    const turn = this.waitFor(key, call, restore, () => this.enqueue(key, call, this.now()))
+    return Effect.flatMap(turn, () => this.attempt(key, call, attempt, interpret, restore))
+  }
+
+  /** Waits until the call is started, refused, or interrupted. */
+  waitFor(
+    key: PacedKey.PacedKey,
+    call: PacedKey.Call,
+    restore: Restore,
+    begin: () => void
+  ): Effect.Effect<void, PaceError.PaceError> {
+    this.waiting++
+    const wait = Effect.callback<void, PaceError.PaceError>((resume) => {
+      call.resume = (refusal) => {
+        call.resume = undefined
+        resume(refusal === undefined ? Effect.void : this.unsent(key, key.key, refusal))
+      }
+      begin()
+    })
+    return Effect.onExitPrimitive(restore(wait), (exit) => {
+      this.waiting--
+      if (Exit.isFailure(exit) && call.phase !== "ended") this.abandon(key, call)
+      return undefined
+    })
+  }
+
+  enqueue(key: PacedKey.PacedKey, call: PacedKey.Call, now: number): void {
+    call.phase = "waiting"
+    call.queuedAtMillis = now
+    key.queue.offer(call)
+    if (call.deadlineAtMillis !== Infinity) key.deadlines.add(call)
+    if (this.services.telemetry.isHeard()) {
+      this.emit({ _tag: "CallQueued", ...this.about(key, now), call: call.sequence, waiting: key.queue.size() })
+    }
+    this.pump(key, now)
+  }
+
+  /** Forgets a call whose fiber was interrupted. */
+  abandon(key: PacedKey.PacedKey, call: PacedKey.Call): void {
+    call.resume = undefined
+    if (call.phase === "started") PacedKey.unstart(key, call)
+    else this.leave(key, call)
+    this.ended(key, call, "interrupted")
+    this.pump(key, this.now())
+  }
+
+  leave(key: PacedKey.PacedKey, call: PacedKey.Call): void {
+    if (call.phase === "waiting") key.queue.remove(call)
+    if (call.phase === "backingOff") key.backoffs.remove(call)
+    key.deadlines.remove(call)
+    call.phase = "ended"
+  }
+
+  /** Lets everything start that may, refuses what is too late, and sets the timer for what comes next. */
+  pump(key: PacedKey.PacedKey, now: number): void {
+    if (this.closed) return
+    if (key.controller.wakeAtMillis(key.state) <= now) this.tell(key, { _tag: "Woke" }, now)
+    if (key.closed !== undefined && key.closed.untilMillis <= now) {
+      key.closed = undefined
+      this.emit({ _tag: "KeyOpened", ...this.about(key, now) })
+    }
+    this.settleUnread(key, now)
+    this.refuseLate(key, now)
+    for (let call = key.backoffs.first(); call !== undefined && call.dueAtMillis <= now; call = key.backoffs.first()) {
+      key.backoffs.remove(call)
+      call.phase = "waiting"
+      call.queuedAtMillis = now
+      key.queue.offer(call)
+    }
+    this.renewIfDue(key, now)
+    let delay = Infinity
+    for (let call = key.queue.first(); call !== undefined; call = key.queue.first()) {
+      delay = PacedKey.delayMillis(key, call, now)
+      if (delay > 0) break
+      key.queue.remove(call)
+      key.deadlines.remove(call)
+      this.start(key, call, now)
+      call.resume?.(undefined)
+      delay = Infinity
+    }
+    this.setTimer(key, Math.min(now + delay, this.nextEvent(key)), now)
+  }
+
+  start(key: PacedKey.PacedKey, call: PacedKey.Call, now: number): void {
+    const binding = key.binding
+    const queued = call.queuedAtMillis
+    const reason = PacedKey.start(key, call, now)
+    if (this.services.telemetry.isHeard()) {
+      this.emit({
+        _tag: "CallStarted",
+        ...this.about(key, now),
+        call: call.sequence,
+        attempt: call.attempt,
+        waitedMillis: now - queued,
+        binding: binding ?? null
+      })
+    }
+    if (reason !== undefined) this.paceChanged(key, reason, now)
+  }
+
+  /** Makes one attempt and decides what follows. */
+  attempt<A, E, R>(
+    key: PacedKey.PacedKey,
+    call: PacedKey.Call,
+    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
+    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome,
+    restore: Restore
+  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+    return Effect.suspend(() => {
+      const reservation = PacedKey.reserve(call, this.now())
+      let held = false
+      const handle: Attempt = {
+        number: call.attempt,
+        verdict: (outcome) => this.verdict(key, reservation, outcome),
+        used: (cost) => {
+          reservation.used = { ...reservation.used, ...cost }
+        },
+        hold: () => {
+          held = true
+          return this.hold(key, reservation)
+        }
+      }
+      const body = restore(Effect.suspend(() => attempt(handle)))
+      return Effect.flatMap(Effect.exit(body), (exit) => {
+        const outcome = interpret(exit)
+        this.verdict(key, reservation, outcome)
+        reservation.call.last = outcome
+        if (!held || Exit.isFailure(exit)) this.settle(key, reservation, false)
+        if (Exit.hasInterrupts(exit)) {
+          this.ended(key, call, "interrupted")
+          return exit
+        }
+        if (outcome.closes !== undefined) this.close(key, call, outcome, outcome.closes)
+        return this.again(key, call, outcome, exit, attempt, interpret, restore)
+      })
+    })
+  }
+
+  /** Tries again after a delay, or ends with the exit as it was. */
+  again<A, E, R>(
+    key: PacedKey.PacedKey,
+    call: PacedKey.Call,
+    outcome: Outcome.Outcome,
+    exit: Exit.Exit<A, E>,
+    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
+    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome,
+    restore: Restore
+  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+    const now = this.now()
+    const decision = RetryPolicy.decide(this.services.policy, call.attempts, outcome, {
+      idempotent: call.demand.idempotent,
+      chance: outcome._tag === "Accepted" ? 0 : this.services.random.nextDoubleUnsafe()
+    })
+    if (decision._tag === "Stop") {
+      call.phase = "ended"
+      this.ended(key, call, decision.reason)
+      return exit
+    }
+    const [allowance, extraMillis] = RetryPolicy.draw(key.allowance, now)
+    key.allowance = allowance
+    key.counts.retries++
+    if (outcome._tag === "Unknown") key.counts.possiblyBilledTwice++
+    call.attempts = decision.attempts
+    call.dueAtMillis = now + decision.delayMillis + extraMillis
+    const refusal = PacedKey.refusal(key, call, call.dueAtMillis)
+    if (refusal !== undefined) return this.unsent(key, key.key, refusal)
+    if (this.services.telemetry.isHeard()) {
+      this.emit({
+        _tag: "RetryScheduled",
+        ...this.about(key, now),
+        call: call.sequence,
+        delayMillis: call.dueAtMillis - now,
+        reason: decision.reason
+      })
+    }
+    const turn = this.waitFor(key, call, restore, () => {
+      call.phase = "backingOff"
+      key.backoffs.add(call)
+      if (call.deadlineAtMillis !== Infinity) key.deadlines.add(call)
+      this.pump(key, this.now())
+    })
+    return Effect.flatMap(turn, () => this.attempt(key, call, attempt, interpret, restore))
+  }
+
+  verdict(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, outcome: Outcome.Outcome): void {
+    if (reservation.verdict !== undefined) return
+    const now = this.now()
+    const reason = PacedKey.takeVerdict(key, reservation, outcome, now)
+    this.services.telemetry.attempted(reservation.call.demand, outcome)
+    if (this.services.telemetry.isHeard()) {
+      this.emit({
+        _tag: "Verdict",
+        ...this.about(key, now),
+        call: reservation.call.sequence,
+        outcome: outcome._tag,
+        dimension: outcome.dimension ?? null,
+        latencyMillis: now - reservation.sentAtMillis
+      })
+    }
+    if (reason !== undefined) this.paceChanged(key, reason, now)
+    if (key.queue.size() > 0) this.pump(key, now)
+  }
+
+  settle(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, unread: boolean): void {
+    if (reservation.settled) return
+    const now = this.now()
+    const used = PacedKey.settle(key, reservation, now)
+    this.services.telemetry.used(reservation.call.demand, used)
+    if (this.services.telemetry.isHeard()) {
+      this.emit({
+        _tag: "CallSettled",
+        ...this.about(key, now),
+        call: reservation.call.sequence,
+        reserved: reservation.cost,
+        used,
+        unread
+      })
+    }
+    if (key.queue.size() > 0) this.pump(key, now)
+  }
+
+  hold(key: PacedKey.PacedKey, reservation: PacedKey.Reservation): Held {
+    key.held.add(reservation)
+    this.setTimer(key, this.nextEvent(key), this.now())
+    return {
+      touch: () => {
+        reservation.touchedAtMillis = this.now()
+        if (key.held.delete(reservation)) key.held.add(reservation)
+      },
+      settle: (used) => {
+        if (used !== undefined) reservation.used = { ...reservation.used, ...used }
+        this.settle(key, reservation, false)
+      }
+    }
+  }
+
+  /** A body that nobody touches for too long gives its place back. */
+  settleUnread(key: PacedKey.PacedKey, now: number): void {
+    for (const reservation of key.held) {
+      if (reservation.touchedAtMillis + this.bounds.idleMillis > now) return
+      this.settle(key, reservation, true)
+    }
+  }
+
+  refuseLate(key: PacedKey.PacedKey, now: number): void {
+    for (
+      let call = key.deadlines.first();
+      call !== undefined && call.deadlineAtMillis < now;
+      call = key.deadlines.first()
+    ) {
+      this.leave(key, call)
+      call.resume?.(new PaceError.TooLate({ waitedMillis: now - call.arrivedAtMillis, last: call.last }))
+    }
+  }
+
+  /** Closes the key or the credential, and refuses what can not wait for it to open. */
+  close(
+    key: PacedKey.PacedKey,
+    call: PacedKey.Call,
+    outcome: Outcome.Outcome,
+    closure: Outcome.Closure
+  ): void {
+    const now = this.now()
+    if (closure.scope === "credential") {
+      if (this.refused.size >= maxRefusedCredentials) this.refused.delete(this.refused.keys().next().value!)
+      this.refused.set(PacedKey.credentialId(key.key, call.demand.credential), outcome)
+    } else {
+      key.closed = { reason: closure.reason, untilMillis: now + closure.forMillis, last: outcome }
+      key.gateUntilMillis = Math.max(key.gateUntilMillis, key.closed.untilMillis)
+    }
+    this.emit({
+      _tag: "KeyClosed",
+      ...this.about(key, now),
+      scope: closure.scope,
+      reason: closure.reason,
+      forMillis: Number.isFinite(closure.forMillis) ? closure.forMillis : null
+    })
+    for (const other of closure.scope === "credential" ? this.keys.values() : [key]) {
+      for (const waiting of [...other.queue.waiting(), ...other.backoffs.elements()]) {
+        const refusal = PacedKey.refusal(other, waiting, now)
+        if (refusal === undefined) continue
+        this.leave(other, waiting)
+        waiting.resume?.(refusal)
+      }
+      this.pump(other, now)
+    }
+  }
+
+  // Keys: made at first use, forgotten when idle, each with a share borrowed from the store.
+
+  keyOf(name: Key): PacedKey.PacedKey | undefined {
+    const found = this.keys.get(name.id)
+    if (found !== undefined) return found
+    const now = this.now()
+    if (this.keys.size >= this.bounds.maxKeys && !this.evictIdle(now)) return undefined
+    const key = PacedKey.make(name, this.services.controller, this.services.scheduler.make(), this.refused, now)
+    this.keys.set(name.id, key)
+    this.renew(key)
+    return key
+  }
+
+  /** Forgets keys that have been idle for long enough, or at least the one idle for longest; says whether there was one. */
+  evictIdle(now: number): boolean {
+    const idle = [...this.keys.values()]
+      .filter((key) => PacedKey.isIdle(key, now))
+      .sort((a, b) => a.usedAtMillis - b.usedAtMillis)
+    for (const [i, key] of idle.entries()) {
+      if (i > 0 && now - key.usedAtMillis < this.bounds.idleMillis) break
+      this.keys.delete(key.key.id)
+      this.stopTimer(key)
+      this.services.fork(this.giveBack(key))
+      this.emit({ _tag: "KeyEvicted", ...this.about(key, now) })
+    }
+    return idle.length > 0
+  }
+
+  /**
+   * Asks for the share again half-way through its lease. The lease itself is checked at the start of each call, by both
+   * clocks: a machine that slept asks before it spends.
+   */
+  renewIfDue(key: PacedKey.PacedKey, now: number): void {
+    if (key.leaseEndsAtMillis === Infinity || now < key.renewAtMillis) return
+    if (now >= key.leaseEndsAtMillis || this.services.clock.currentTimeMillisUnsafe() >= key.leaseEndsAtWallMillis) {
+      key.ready = false
+    }
+    this.renew(key)
+  }
+
+  /** Publishes what was learned, then borrows. */
+  renew(key: PacedKey.PacedKey): void {
+    if (this.closed || this.renewals.has(key)) return
+    this.renewals.add(key)
+    const borrow = Effect.flatMap(this.publish(key), () =>
+      this.services.store.borrow(key.key, {
+        holder: this.holder,
+        held: key.share,
+        demand: PacedKey.demandOf(key, this.now()),
+        recall: () => this.renew(key)
+      }))
+    this.services.fork(Effect.matchCause(borrow, {
+      onSuccess: (loan) => this.borrowed(key, loan),
+      onFailure: (cause) => this.storeLost(key, Cause.squash(cause))
+    }))
+  }
+
+  publish(key: PacedKey.PacedKey): Effect.Effect<void, PaceError.PaceError> {
+    const learned = key.learnedSomething ? key.controller.learned(key.state) : undefined
+    if (learned === undefined) return Effect.void
+    return Effect.map(this.services.store.publish(key.key, key.epoch, learned), (published) => {
+      key.learnedSomething = false
+      if (published._tag === "Accepted") key.epoch = published.epoch
+      else this.adopt(key, published.lesson)
+    })
+  }
+
+  adopt(key: PacedKey.PacedKey, lesson: PaceStore.Lesson): void {
+    if (lesson.epoch === key.epoch) return
+    key.epoch = lesson.epoch
+    if (lesson.learned === undefined) return
+    key.state = key.controller.adopt(key.state, lesson.learned, this.now())
+    key.pace = key.controller.pace(key.state)
+  }
+
+  borrowed(key: PacedKey.PacedKey, loan: PaceStore.Loan): void {
+    this.renewals.delete(key)
+    const now = this.now()
+    const first = key.holders === 0
+    if (first && loan.learned !== undefined) {
+      key.state = key.controller.start(now, loan.learned, loan.ageMillis)
+      key.pace = key.controller.pace(key.state)
+      key.epoch = loan.epoch
+    } else this.adopt(key, loan)
+    if (!first && (loan.share !== key.share || loan.holders !== key.holders)) {
+      this.emit({ _tag: "ShareChanged", ...this.about(key, now), share: loan.share, holders: loan.holders })
+    }
+    key.share = loan.share
+    key.holders = loan.holders
+    key.leaseEndsAtMillis = now + loan.validForMillis
+    key.renewAtMillis = now + loan.validForMillis / 2
+    key.leaseEndsAtWallMillis = this.services.clock.currentTimeMillisUnsafe() + loan.validForMillis
+    key.ready = true
+    this.pump(key, now)
+  }
+
+  /** Without a share ever borrowed nothing may be sent; with one, go on with what is safe and ask again. */
+  storeLost(key: PacedKey.PacedKey, cause: unknown): void {
+    this.renewals.delete(key)
+    const now = this.now()
+    this.emit({ _tag: "StoreLost", ...this.about(key, now) })
+    if (key.holders === 0) {
+      this.keys.delete(key.key.id)
+      key.storeFailure = new PaceError.StoreUnavailable({ cause })
+      for (const call of [...key.queue.waiting()]) {
+        this.leave(key, call)
+        call.resume?.(key.storeFailure)
+      }
+      return
+    }
+    key.share = Math.min(key.share, 1 / key.holders)
+    key.leaseEndsAtMillis = now + storeRetryMillis
+    key.renewAtMillis = key.leaseEndsAtMillis
+    key.leaseEndsAtWallMillis = Infinity
+    key.ready = true
+    this.pump(key, now)
+  }
+
+  giveBack(key: PacedKey.PacedKey): Effect.Effect<void> {
+    return Effect.andThen(Effect.ignore(this.publish(key)), this.services.store.giveBack(key.key, this.holder))
+  }
+
+  // Timers: one for each key, for the earliest of what may happen next.
+
+  nextEvent(key: PacedKey.PacedKey): number {
+    const oldest = key.held.values().next()
+    return Math.min(
+      key.deadlines.first()?.deadlineAtMillis ?? Infinity,
+      key.backoffs.first()?.dueAtMillis ?? Infinity,
+      key.controller.wakeAtMillis(key.state),
+      key.queue.size() > 0 || key.inFlight > 0 ? key.renewAtMillis : Infinity,
+      oldest.done === true ? Infinity : oldest.value.touchedAtMillis + this.bounds.idleMillis
+    )
+  }
+
+  setTimer(key: PacedKey.PacedKey, atMillis: number, now: number): void {
+    const timer = this.timers.get(key)
+    if (timer !== undefined) {
+      if (timer.atMillis <= atMillis) return
+      this.stopTimer(key)
+    }
+    if (atMillis === Infinity || this.closed) return
+    // Rounded up to a microsecond, so that a timer never fires just before its instant and spins.
+    const millis = Math.min(maxTimerMillis, Math.ceil(Math.max(0, atMillis - now) * 1000) / 1000)
+    const sleep = Effect.flatMap(this.services.clock.sleep(Duration.millis(millis)), () =>
+      Effect.sync(() => {
+        this.timers.delete(key)
+        this.pump(key, this.now())
+      }))
+    this.timers.set(key, { atMillis: now + millis, fiber: this.services.fork(sleep) })
+  }
+
+  stopTimer(key: PacedKey.PacedKey): void {
+    const timer = this.timers.get(key)
+    if (timer === undefined) return
+    this.timers.delete(key)
+    timer.fiber.interruptUnsafe()
+  }
+
+  /** Ends everything: what waits is refused, what was learned is published, shares go back. */
+  end(): Effect.Effect<void> {
+    this.closed = true
+    for (const key of this.keys.values()) {
+      this.stopTimer(key)
+      for (const call of [...key.queue.waiting(), ...key.backoffs.elements()]) {
+        this.leave(key, call)
+        call.resume?.(pacerClosed)
+      }
+    }
+    return Effect.forEach([...this.keys.values()], (key) => this.giveBack(key), { discard: true })
+  }
+
+  // Telling what happened.
+
+  newCall(demand: Demand): PacedKey.Call {
+    const now = this.now()
+    return {
+      demand,
+      arrivedAtMillis: now,
+      deadlineAtMillis: now + demand.startWithinMillis,
+      sequence: this.sequence++,
+      place: -1,
+      phase: "new",
+      attempts: RetryPolicy.noAttempts,
+      attempt: 0,
+      queuedAtMillis: now,
+      dueAtMillis: 0,
+      deadlinePlace: -1,
+      duePlace: -1,
+      last: undefined,
+      resume: undefined
+    }
+  }
+
+  tell(key: PacedKey.PacedKey, event: RateController.Event, now: number): void {
+    const reason = PacedKey.advance(key, event, now)
+    if (reason !== undefined) this.paceChanged(key, reason, now)
+  }
+
+  unsent(key: PacedKey.PacedKey | undefined, name: Key, reason: PaceError.Reason) {
+    if (key !== undefined) key.counts.unsent++
+    return Effect.fail(new PaceError.PaceError({ key: name, reason }))
+  }
+
+  about(key: PacedKey.PacedKey, now: number): { readonly atMillis: number; readonly key: string } {
+    return { atMillis: now, key: key.key.id }
+  }
+
+  emit(event: Telemetry.Event): void {
+    this.services.telemetry.emit(event)
+  }
+
+  ended(key: PacedKey.PacedKey, call: PacedKey.Call, reason: string): void {
+    if (this.services.telemetry.isHeard()) {
+      this.emit({ _tag: "CallEnded", ...this.about(key, this.now()), call: call.sequence, reason })
+    }
+  }
+
+  paceChanged(key: PacedKey.PacedKey, reason: string, now: number): void {
+    if (!this.services.telemetry.isHeard()) return
+    const { capacityPerSecond, requestsPerSecond, tokensPerSecond } = PacedKey.snapshot(key, now)
+    this.emit({
+      _tag: "PaceChanged",
+      ...this.about(key, now),
+      requestsPerSecond,
+      tokensPerSecond,
+      capacityPerSecond,
+      reason
+    })
+  }
+}
+
+const pacerClosed = new PaceError.Closed({
+  scope: "pacer",
+  reason: "its scope ended",
+  forMillis: Infinity,
+  last: undefined
+})
+
+/** Pacers made in this process: with a random part it names each as a holder of shares. */
+let pacers = 0
+
+/** Credentials remembered as refused; past it the oldest is forgotten, and would be refused again. */
+const maxRefusedCredentials = 10_000
+
+/** Without the store, how often it is asked again, ms. */
+const storeRetryMillis = 1_000
+
+/** The longest delay that a timer can hold, ms. */
+const maxTimerMillis = 2 ** 31 - 1
