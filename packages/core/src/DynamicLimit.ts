@@ -205,7 +205,9 @@ export const defaults: Settings = {
  */
 export const make = (settings: Settings, nowSeconds: number): State => {
   validate(settings)
-  if (!Number.isFinite(nowSeconds)) throw new RangeError(`DynamicLimit.make: nowSeconds must be finite, got ${nowSeconds}`)
+  if (!Number.isFinite(nowSeconds)) {
+    throw new RangeError(`DynamicLimit.make: nowSeconds must be finite, got ${nowSeconds}`)
+  }
   const { initialSuccessPerSecond, memory, tokens } = settings
   const slotSeconds = memory.seconds / boxcarSlots
   const state: State = {

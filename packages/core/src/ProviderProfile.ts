@@ -12,6 +12,7 @@
  * and for a spent budget. Sentences with a grammar of their own (`Limit 30000, Requested 342389`) are read.
  */
 import * as Context from "effect/Context"
+import * as Predicate from "effect/Predicate"
 import * as ApiError from "./ApiError.ts"
 import { type Cost, type Dimension, type Key, key } from "./Demand.ts"
 import * as Outcome from "./Outcome.ts"
@@ -137,7 +138,9 @@ export const make = (ways: Ways): ProviderProfile => ({
   requestId: (headers, body) => {
     const named = ways.requestIdHeaders.map((name) => headers[name])
     const json = parsed(body)
-    const id = [...named, member(json, "request_id"), member(json, "id")].find((each) => typeof each === "string" && each !== "")
+    const id = [...named, member(json, "request_id"), member(json, "id")].find((each) =>
+      typeof each === "string" && each !== ""
+    )
     return typeof id === "string" ? id.slice(0, mostName) : undefined
   },
   keyOf: ({ body, organisation, url }) => {
@@ -282,7 +285,8 @@ const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict
   if (status === 413 || (oversize !== null && Number(oversize[2]) > Number(oversize[1]))) {
     return { ...refused("RequestTooLarge"), dimension: namedSum(refusal) }
   }
-  const isTooLong = kinds.includes("context_length_exceeded") || (status === 400 && /maximum context length/i.test(message))
+  const isTooLong = kinds.includes("context_length_exceeded") ||
+    (status === 400 && /maximum context length/i.test(message))
   if (isTooLong) return refused("ContextLength")
   if (kinds.some(isCapacity)) return overloaded(kinds.includes("slow_down") ? "caller" : "platform")
   return kinds.some(isThrottle) ? limited(ways, refusal, reading) : undefined
@@ -290,7 +294,12 @@ const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict
 
 /** A budget is spent: money, or the limit of a day. */
 const spent = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined => {
-  const verdict = { reason: "QuotaExhausted", attribution: "account", outcome: Outcome.ignored, retryable: false } as const
+  const verdict = {
+    reason: "QuotaExhausted",
+    attribution: "account",
+    outcome: Outcome.ignored,
+    retryable: false
+  } as const
   if (refusal.status === 402 || refusal.kinds.some((kind) => quotaKinds.includes(kind))) {
     return { ...verdict, closes: { scope: "credential", forMillis: Infinity, reason: "payment" } }
   }
@@ -299,7 +308,8 @@ const spent = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined 
   const named = perDay.test(refusal.message)
   if (days.length === 0 && !named) return undefined
   // What is left of the day; all of it when nobody says.
-  const seconds = Math.max(0, ...days.map((limit) => limit.resetSeconds ?? 0)) || reading.retryAfterSeconds || daySeconds
+  const seconds = Math.max(0, ...days.map((limit) => limit.resetSeconds ?? 0)) || reading.retryAfterSeconds ||
+    daySeconds
   const dimension = namedSum(refusal) ?? days[0]?.dimension
   return { ...verdict, dimension, closes: { scope: "key", forMillis: seconds * 1000, reason: "quota" } }
 }
@@ -311,7 +321,10 @@ const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdi
   const closes = { scope: "key", forMillis: Infinity, reason: "unknown model" } as const
   switch (status) {
     case 401:
-      return { ...refused("Unauthorized"), closes: { scope: "credential", forMillis: Infinity, reason: "unauthorized" } }
+      return {
+        ...refused("Unauthorized"),
+        closes: { scope: "credential", forMillis: Infinity, reason: "unauthorized" }
+      }
     case 403:
       return forbidden(ways, refusal, reading)
     case 404:
@@ -394,7 +407,8 @@ const namedSum = ({ kinds, message }: Refusal): Dimension | undefined => {
 }
 
 const isThrottle = (kind: string): boolean =>
-  kind.startsWith("rate_limit") || throttleKinds.includes(kind) || (kind.startsWith("dynamic_") && kind.endsWith("_limited"))
+  kind.startsWith("rate_limit") || throttleKinds.includes(kind) ||
+  (kind.startsWith("dynamic_") && kind.endsWith("_limited"))
 
 const isCapacity = (kind: string): boolean =>
   kind === "overloaded_error" || kind === "slow_down" || kind.endsWith("#temporary-reduced-capacity")
@@ -442,7 +456,8 @@ const costOf = (requestBody: unknown): Cost => {
   for (const name of textMembers) measure(member(body, name), size, 0)
   const bound = boundMembers.map((name) => member(body, name)).find((each) => isCount(each))
   // A body with only an input and no sign of generation asks for embeddings.
-  const isEmbedding = isPresent(member(body, "input")) && !generationMembers.some((name) => isPresent(member(body, name)))
+  const isEmbedding = isPresent(member(body, "input")) &&
+    !generationMembers.some((name) => isPresent(member(body, name)))
   const outputTokens = isCount(bound) ? bound : isEmbedding ? 0 : usualOutputTokens
   return { requests: 1, inputTokens: Math.ceil(size.units / charactersPerToken), outputTokens }
 }
@@ -482,8 +497,7 @@ const parsed = (value: unknown): unknown => {
   }
 }
 
-const member = (value: unknown, name: string): unknown =>
-  typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>)[name] : undefined
+const member = (value: unknown, name: string): unknown => Predicate.hasProperty(value, name) ? value[name] : undefined
 
 const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
 

@@ -13,8 +13,9 @@ import * as Context from "effect/Context"
 import * as CapacityGuard from "./CapacityGuard.ts"
 import type { Cost, Dimension } from "./Demand.ts"
 import * as LimitTracker from "./LimitTracker.ts"
-import type { LimitReading, Outcome, Reading } from "./Outcome.ts"
+import type { Outcome, Reading } from "./Outcome.ts"
 import * as Pace from "./Pace.ts"
+import * as RateLimitHeaders from "./RateLimitHeaders.ts"
 
 /** The sum that held a call back, `overload` for short capacity. */
 export type Binding = Dimension | "overload"
@@ -321,22 +322,27 @@ const onVerdict = (
 }
 
 const onReading = (state: AdaptiveState, reading: Reading, sentAtMillis: number, now: number): Step<AdaptiveState> => {
-  let { requests, tokens } = state
-  for (const limit of reading.limits) {
-    const told = rateTold(limit)
-    if (told === undefined) continue
-    if (limit.dimension === "requests") requests = LimitTracker.advertise(requests, told, sentAtMillis, now)
-    if (limit.dimension === "tokens") tokens = LimitTracker.advertise(tokens, told, sentAtMillis, now)
-  }
+  if (reading.limits.length === 0) return { state, reason: undefined }
+  const requests = advertise(state.requests, reading, "requests", sentAtMillis, now)
+  const tokens = advertise(state.tokens, reading, "tokens", sentAtMillis, now)
   if (requests === state.requests && tokens === state.tokens) return { state, reason: undefined }
   const changed = requests.advertised !== state.requests.advertised || tokens.advertised !== state.tokens.advertised
   return { state: { ...state, requests, tokens }, reason: changed ? "limit told" : undefined }
 }
 
 /** Per second where the unit is known; else the bare figure, whose unit the trim learns. */
-const rateTold = (limit: LimitReading): number | undefined =>
-  limit.ratePerSecond ??
-    (limit.limit !== undefined && limit.windowSeconds !== undefined ? limit.limit / limit.windowSeconds : limit.limit)
+const advertise = (
+  tracker: LimitTracker.LimitTracker,
+  reading: Reading,
+  dimension: Dimension,
+  sentAtMillis: number,
+  now: number
+): LimitTracker.LimitTracker => {
+  const limits = reading.limits.filter((limit) => (limit.windowSeconds ?? 0) < budgetSeconds)
+  const limit = RateLimitHeaders.tightest({ ...reading, limits }, dimension)
+  const told = limit?.ratePerSecond ?? limit?.limit
+  return told === undefined ? tracker : LimitTracker.advertise(tracker, told, sentAtMillis, now)
+}
 
 const onSettled = (state: AdaptiveState, used: Cost): AdaptiveState => {
   const tokens = used.inputTokens + used.outputTokens
@@ -369,5 +375,8 @@ const warmStart = (startPerSecond: number, learned: Learned | undefined, ageMill
 
 /** Of what is learned: raised whenever its meaning changes, so that nobody reads it wrong. */
 const learnedVersion = 1
+
+/** A window this long is a budget to spend, not a rate to keep: it closes the key when it is spent. */
+const budgetSeconds = 3_600
 
 const halfLifeMillis = 10 * 60_000

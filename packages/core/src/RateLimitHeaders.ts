@@ -9,6 +9,7 @@
  *
  * RFC 9110 sections 5.6.7 and 10.2.3 for dates and `Retry-After`, RFC 3339, and the providers' own pages.
  */
+import * as Predicate from "effect/Predicate"
 import type { Dimension } from "./Demand.ts"
 import { type LimitReading, nothingRead, type Reading } from "./Outcome.ts"
 
@@ -356,8 +357,8 @@ const saysDay = (limit: number, remaining: number | undefined, reset: number | u
   if (remaining === undefined || reset === undefined || remaining >= limit) return false
   const used = limit - remaining
   const wholeInMinute = (used * 60) / limit
-  // Some servers round up to whole seconds.
-  if (reset <= Math.ceil(wholeInMinute)) return false
+  // Written in milliseconds it may be rounded up by one, in seconds by nearly a second.
+  if (reset <= (Number.isInteger(reset) ? Math.ceil(wholeInMinute) : wholeInMinute + 0.001)) return false
   const wholeInDay = (used * daySeconds) / limit
   if (reset > wholeInDay * 1.05) return false
   return reset > longestOfMinute || reset >= wholeInDay * 0.95 * Math.max(0.5, 1 - 1 / used)
@@ -389,9 +390,13 @@ const bodyWait = (body: unknown): Wait | undefined => {
       if (typeof seconds === "number" && seconds > 0 && seconds < Infinity) return { seconds, source: `body:${name}` }
     }
   }
-  const message = [member(error, "message"), error, member(root, "message"), root].find((each) => typeof each === "string")
+  const message = [member(error, "message"), error, member(root, "message"), root].find((each) =>
+    typeof each === "string"
+  )
   if (typeof message !== "string") return undefined
-  const said = /\b(?:again in|retry in|retry after|wait) ([0-9][0-9.hms]{0,30})( sec)?/i.exec(message.slice(0, mostRead))
+  const said = /\b(?:again in|retry in|retry after|wait) ([0-9][0-9.hms]{0,30})( sec)?/i.exec(
+    message.slice(0, mostRead)
+  )
   const amount = said?.[1]?.replace(/\.$/, "") ?? ""
   const seconds = said?.[2] === undefined ? parseDurationSeconds(amount) : parseNumber(amount)
   return seconds !== undefined && seconds > 0 ? { seconds, source: "body:message" } : undefined
@@ -432,7 +437,9 @@ const resetSeconds = (member: string, form: Form, clock: Clock): number | undefi
   if (form === "duration") return parseDurationSeconds(member)
   const number = parseNumber(member)
   if (form === "seconds") return number
-  if (number === undefined) return parseDurationSeconds(member) ?? until(parseRfc3339(member) ?? httpDate(member, clock), clock)
+  if (number === undefined) {
+    return parseDurationSeconds(member) ?? until(parseRfc3339(member) ?? httpDate(member, clock), clock)
+  }
   return number >= 1e12 ? until(number, clock) : number >= 1e9 ? until(number * 1000, clock) : number
 }
 
@@ -520,10 +527,12 @@ const fold = (
 const finite = (value: number | undefined): number | undefined => (Number.isFinite(value) ? value : undefined)
 
 const member = (value: unknown, name: string | number): unknown =>
-  typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>)[name] : undefined
+  Predicate.hasProperty(value, name) ? value[name] : undefined
 
 /** Six decimals are microseconds, and a tenth of a call per day; no exponent, which no reader accepts. */
-const decimal = (value: number): string => (Number.isInteger(value) ? value.toString() : value.toFixed(6).replace(/\.?0+$/, ""))
+const decimal = (
+  value: number
+): string => (Number.isInteger(value) ? value.toString() : value.toFixed(6).replace(/\.?0+$/, ""))
 
 const millisHints = ["retry-after-ms", "x-ms-retry-after-ms"]
 

@@ -261,7 +261,12 @@ describe("DynamicLimit", () => {
     for (let index = 1; index * step <= 120; index++) {
       const nowSeconds = index * step
       const rate = DynamicLimit.rates(settings, state).requestsPerSecond
-      state = DynamicLimit.settle(settings, state, { nowSeconds, inputTokens: 0, outputTokens: 0, requests: rate * step })
+      state = DynamicLimit.settle(settings, state, {
+        nowSeconds,
+        inputTokens: 0,
+        outputTokens: 0,
+        requests: rate * step
+      })
       const expected = Math.min(80, 10 * Math.exp(nowSeconds / 30))
       assert.closeTo(DynamicLimit.rates(settings, state).requestsPerSecond, expected, 0.005 * expected)
       assert.isAtMost(DynamicLimit.rates(settings, state).requestsPerSecond, 80)
@@ -329,7 +334,9 @@ describe("DynamicLimit", () => {
           for (const [nowSeconds, inputTokens, outputTokens] of events) {
             const result = DynamicLimit.admit(settings, state, { nowSeconds, inputTokens, platformOk: true })
             state = DynamicLimit.settle(settings, result.state, { nowSeconds, inputTokens, outputTokens })
-            for (const value of Object.values(state)) if (typeof value === "number") assert.isTrue(Number.isFinite(value))
+            for (const value of Object.values(state)) {
+              if (typeof value === "number") assert.isTrue(Number.isFinite(value))
+            }
             if ("retryAfterSeconds" in result.verdict) assert.isAbove(result.verdict.retryAfterSeconds, 0)
             if ("delaySeconds" in result.verdict) {
               assert.isAbove(result.verdict.delaySeconds, 0)
@@ -353,7 +360,10 @@ describe("DynamicLimit", () => {
       retryAfterSeconds: 1.2,
       reason: "more tokens than the rate and its buffer"
     })
-    assert.strictEqual(DynamicLimit.admit(settings, settled, { ...call(1.2), inputTokens: 20 }).verdict._tag, "AdmitNow")
+    assert.strictEqual(
+      DynamicLimit.admit(settings, settled, { ...call(1.2), inputTokens: 20 }).verdict._tag,
+      "AdmitNow"
+    )
   })
 
   it("counts whole seconds where windows are enforced, without a buffer", () => {

@@ -44,7 +44,8 @@ const vectors: ReadonlyArray<Vector> = JSON.parse(
 ).vectors
 
 const profileOf = (vector: Vector): ProviderProfile.ProviderProfile =>
-  [ProviderProfile.together, ProviderProfile.openai].find(({ name }) => name === vector.provider) ?? ProviderProfile.generic
+  [ProviderProfile.together, ProviderProfile.openai].find(({ name }) => name === vector.provider) ??
+    ProviderProfile.generic
 
 const answerOf = (vector: Vector): ProviderProfile.Answer => ({
   status: vector.status,
@@ -140,7 +141,13 @@ describe("the verdict", () => {
     [generic, 302, undefined, "Accepted", "none"],
     [generic, 400, { error: { message: "bad" } }, "Ignored", "InvalidRequest"],
     [generic, 400, { error: { message: "too long", code: "context_length_exceeded" } }, "Ignored", "ContextLength"],
-    [generic, 400, { error: { message: "This model's maximum context length is 8192 tokens." } }, "Ignored", "ContextLength"],
+    [
+      generic,
+      400,
+      { error: { message: "This model's maximum context length is 8192 tokens." } },
+      "Ignored",
+      "ContextLength"
+    ],
     [generic, 401, undefined, "Ignored", "Unauthorized"],
     [generic, 402, html, "Ignored", "QuotaExhausted"],
     [generic, 403, { error: "no" }, "Ignored", "PermissionDenied"],
@@ -181,7 +188,11 @@ describe("the verdict", () => {
 
   it("finds Together's error type in each of its four places", () => {
     const kind = "dynamic_token_limited"
-    for (const body of [{ error_type: kind }, { error: { error_type: kind } }, { error: { type: kind } }, { error: { code: kind } }]) {
+    for (
+      const body of [{ error_type: kind }, { error: { error_type: kind } }, { error: { type: kind } }, {
+        error: { code: kind }
+      }]
+    ) {
       const verdict = classify(together, 429, body, { "x-ratelimit-reset": "3" })
       assert.strictEqual(verdict.dimension, "tokens")
       assert.strictEqual(verdict.retryAfterMillis, 3000)
@@ -222,7 +233,10 @@ describe("the verdict", () => {
 
   it("cuts a long message", () => {
     assert.lengthOf(classify(generic, 400, { error: "x".repeat(9000) }).error?.reason.message ?? "", 500)
-    assert.strictEqual(classify(generic, 400, `{"error": {"message": "cut o`).error?.reason.message, `{"error": {"message": "cut o`)
+    assert.strictEqual(
+      classify(generic, 400, `{"error": {"message": "cut o`).error?.reason.message,
+      `{"error": {"message": "cut o`
+    )
   })
 
   it("is the same for a body that was cut off: still the provider's own words", () => {
@@ -249,7 +263,11 @@ describe("what else stops", () => {
         "organization_usage_limit_exceeded"
       ]
     ) assert.deepEqual(classify(openai, 429, { error: { type: "some_type", code } }).closes, payment)
-    assert.deepEqual(classify(generic, 401).closes, { scope: "credential", forMillis: Infinity, reason: "unauthorized" })
+    assert.deepEqual(classify(generic, 401).closes, {
+      scope: "credential",
+      forMillis: Infinity,
+      reason: "unauthorized"
+    })
   })
 
   it("is the key until the reset when a day's limit is spent", () => {
@@ -281,7 +299,8 @@ describe("what else stops", () => {
 })
 
 describe("an unknown provider", () => {
-  const first = (headers: RateLimitHeaders.Headers) => generic.read({ status: 200, headers, body: undefined, nowMillis: 0 }).limits[0]
+  const first = (headers: RateLimitHeaders.Headers) =>
+    generic.read({ status: 200, headers, body: undefined, nowMillis: 0 }).limits[0]
 
   it("is read by the names it uses", () => {
     assert.strictEqual(first({ "x-ratelimit-limit": "9", "x-tokenlimit-limit": "9" })?.ratePerSecond, 9)
@@ -294,7 +313,10 @@ describe("an unknown provider", () => {
   })
 
   it("that answers 403 limits when its headers say so", () => {
-    const verdict = classify(generic, 403, { message: "slow" }, { "x-ratelimit-remaining": "0", "x-ratelimit-reset": "4" })
+    const verdict = classify(generic, 403, { message: "slow" }, {
+      "x-ratelimit-remaining": "0",
+      "x-ratelimit-reset": "4"
+    })
     assert.strictEqual(verdict._tag, "Limited")
     assert.strictEqual(verdict.retryAfterMillis, 4000)
   })
@@ -308,7 +330,10 @@ describe("the cost of a call", () => {
 
   it("counts a token for four characters of text, rounded up, wherever the text is", () => {
     assert.deepStrictEqual(cost({ messages: [{ role: "user", content: "12345" }], max_tokens: 9 }), [2, 9])
-    assert.deepStrictEqual(cost({ messages: [{ content: [{ type: "text", text: "12345678" }] }], max_completion_tokens: 9 }), [2, 9])
+    assert.deepStrictEqual(
+      cost({ messages: [{ content: [{ type: "text", text: "12345678" }] }], max_completion_tokens: 9 }),
+      [2, 9]
+    )
     assert.deepStrictEqual(cost({ prompt: ["1234", "5678"] }), [2, 256])
     assert.deepStrictEqual(cost(JSON.stringify({ prompt: "1234" })), [1, 256])
   })
@@ -341,7 +366,10 @@ describe("the usage", () => {
     assert.deepStrictEqual(together.usage(said), { inputTokens: 45, outputTokens: 3 })
     assert.deepStrictEqual(together.usage(`data: ${JSON.stringify(said)}`), { inputTokens: 45, outputTokens: 3 })
     assert.deepStrictEqual(openai.usage({ usage: { prompt_tokens: 8, total_tokens: 8 } }), { inputTokens: 8 })
-    assert.deepStrictEqual(openai.usage({ usage: { input_tokens: 8, output_tokens: 2 } }), { inputTokens: 8, outputTokens: 2 })
+    assert.deepStrictEqual(openai.usage({ usage: { input_tokens: 8, output_tokens: 2 } }), {
+      inputTokens: 8,
+      outputTokens: 2
+    })
     for (const nothing of [undefined, "data: [DONE]", { usage: null }, { usage: { prompt_tokens: -1 } }, "{cut"]) {
       assert.isUndefined(together.usage(nothing))
     }
@@ -352,7 +380,14 @@ describe("a provider", () => {
   it("is chosen by host, whatever the port and the case", () => {
     const named = (host: string) => ProviderProfile.forHost(host).name
     assert.deepStrictEqual(
-      ["api.together.xyz", "API.together.ai:443", "eu.together.ai", "api.openai.com", "nottogether.ai", "localhost:8080"].map(named),
+      [
+        "api.together.xyz",
+        "API.together.ai:443",
+        "eu.together.ai",
+        "api.openai.com",
+        "nottogether.ai",
+        "localhost:8080"
+      ].map(named),
       ["together", "together", "together", "openai", "generic", "generic"]
     )
   })
@@ -364,7 +399,10 @@ describe("a provider", () => {
       keyOf("https://api.together.ai/v1", body),
       Demand.key("https://api.together.xyz", "acme", "llama")
     )
-    assert.strictEqual(keyOf("https://api.together.xyz/v1", JSON.stringify(body)).id, keyOf("https://api.together.ai/v1", body).id)
+    assert.strictEqual(
+      keyOf("https://api.together.xyz/v1", JSON.stringify(body)).id,
+      keyOf("https://api.together.ai/v1", body).id
+    )
     assert.deepStrictEqual(keyOf("http://localhost:8080/v1"), Demand.key("http://localhost:8080", "acme", ""))
   })
 
@@ -376,7 +414,10 @@ describe("a provider", () => {
 
   it("is by default chosen by host, and may be given", () => {
     assert.isUndefined(Context.get(Context.empty(), ProviderProfile.CurrentProfile))
-    assert.strictEqual(Context.get(Context.make(ProviderProfile.CurrentProfile, openai), ProviderProfile.CurrentProfile), openai)
+    assert.strictEqual(
+      Context.get(Context.make(ProviderProfile.CurrentProfile, openai), ProviderProfile.CurrentProfile),
+      openai
+    )
   })
 })
 
@@ -410,16 +451,36 @@ describe("a stream", () => {
 })
 
 describe("whatever a server answers", () => {
-  const kind = fc.constantFrom("dynamic_request_limited", "insufficient_quota", "slow_down", "constructor", "__proto__", "tokens", "")
-  const error = fc.record({ message: fc.anything(), type: fc.oneof(kind, fc.anything()), code: fc.oneof(kind, fc.anything()) })
+  const kind = fc.constantFrom(
+    "dynamic_request_limited",
+    "insufficient_quota",
+    "slow_down",
+    "constructor",
+    "__proto__",
+    "tokens",
+    ""
+  )
+  const error = fc.record({
+    message: fc.anything(),
+    type: fc.oneof(kind, fc.anything()),
+    code: fc.oneof(kind, fc.anything())
+  })
   const body = fc.oneof(
     fc.string(),
     fc.json(),
-    fc.oneof(error, fc.record({ error: fc.oneof(error, fc.string()) }), fc.array(error)).map((each) => JSON.stringify(each)),
+    fc.oneof(error, fc.record({ error: fc.oneof(error, fc.string()) }), fc.array(error)).map((each) =>
+      JSON.stringify(each)
+    ),
     fc.record({ error }).map((each) => JSON.stringify(each).slice(0, 20)),
     fc.constantFrom(undefined, "", "<html>", "[", "[]", "[null]", "null", "\"x\"", "{\"error\":[]}", "[".repeat(70_000))
   )
-  const names = ["content-type", "retry-after", "x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-remaining-requests"]
+  const names = [
+    "content-type",
+    "retry-after",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-ratelimit-remaining-requests"
+  ]
   const headers = fc.dictionary(fc.constantFrom(...names), fc.oneof(fc.string(), fc.integer().map(String)))
 
   it("the verdict is there, typed from 400 on, and holds no number below zero or NaN", () => {

@@ -112,19 +112,21 @@ describe("Retry-After", () => {
   })
 
   it("gives the same wait in each of the three date forms", () => {
-    fc.assert(fc.property(fc.integer({ min: 1, max: 10_000_000 }), fc.integer({ min: 0, max: 2_000_000_000 }), (wait, now) => {
-      const clock = { nowMillis: now * 1000 }
-      const date = new Date((now + wait) * 1000)
-      const [, weekday, day, month, year, time] = /^(\w+), (\d+) (\w+) (\d+) ([\d:]+) GMT$/.exec(date.toUTCString())!
-      const long = date.toLocaleDateString("en", { weekday: "long", timeZone: "UTC" })
-      for (
-        const form of [
-          date.toUTCString(),
-          `${long}, ${day}-${month}-${year!.slice(2)} ${time} GMT`,
-          `${weekday} ${month} ${String(Number(day)).padStart(2)} ${time} ${year}`
-        ]
-      ) assert.strictEqual(RateLimitHeaders.parseRetryAfterSeconds(form, clock), wait, form)
-    }))
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 10_000_000 }), fc.integer({ min: 0, max: 2_000_000_000 }), (wait, now) => {
+        const clock = { nowMillis: now * 1000 }
+        const date = new Date((now + wait) * 1000)
+        const [, weekday, day, month, year, time] = /^(\w+), (\d+) (\w+) (\d+) ([\d:]+) GMT$/.exec(date.toUTCString())!
+        const long = date.toLocaleDateString("en", { weekday: "long", timeZone: "UTC" })
+        for (
+          const form of [
+            date.toUTCString(),
+            `${long}, ${day}-${month}-${year!.slice(2)} ${time} GMT`,
+            `${weekday} ${month} ${String(Number(day)).padStart(2)} ${time} ${year}`
+          ]
+        ) assert.strictEqual(RateLimitHeaders.parseRetryAfterSeconds(form, clock), wait, form)
+      })
+    )
   })
 })
 
@@ -156,7 +158,10 @@ describe("the hint", () => {
   })
 
   it("of a reset is not taken on a success, nor from a sum of which something is left", () => {
-    assert.deepStrictEqual(hint({ "x-ratelimit-remaining": "0", "x-ratelimit-reset": "9" }, undefined, 200), [undefined, undefined])
+    assert.deepStrictEqual(hint({ "x-ratelimit-remaining": "0", "x-ratelimit-reset": "9" }, undefined, 200), [
+      undefined,
+      undefined
+    ])
     assert.deepStrictEqual(hint({ "x-ratelimit-remaining": "4999", "x-ratelimit-reset": "9" }), [undefined, undefined])
     assert.deepStrictEqual(hint({ "x-ratelimit-reset": "9" }), [9, "x-ratelimit-reset"])
   })
@@ -212,14 +217,34 @@ describe("a limit", () => {
 
   it("per day is told from one per minute by its arithmetic, whatever the figures", () => {
     const figures = fc.integer({ min: 50, max: 1_000_000 }).chain((limit) =>
-      fc.record({ limit: fc.constant(limit), used: fc.integer({ min: 2, max: limit }), passed: fc.double({ min: 0, max: 0.9, noNaN: true }) })
+      fc.record({
+        limit: fc.constant(limit),
+        used: fc.integer({ min: 2, max: limit }),
+        passed: fc.double({ min: 0, max: 0.9, noNaN: true })
+      })
     )
     fc.assert(fc.property(figures, fc.constantFrom(60, 86_400), ({ limit, passed, used }, windowSeconds) => {
       const reset = ((used - passed) * windowSeconds) / limit
       const reading = requests(`${limit}`, `${limit - used}`, `${reset.toFixed(9)}s`)
-      // Up to a second, rounding hides the window.
-      assert.isTrue(reading?.windowSeconds === windowSeconds || reset <= 1)
+      // One whole second may be any fraction of it, rounded up.
+      assert.isTrue(reading?.windowSeconds === windowSeconds || reading?.resetSeconds === 1)
     }))
+  })
+
+  it("of a part of the traffic stands beside the whole, under its own name", () => {
+    const { limits } = RateLimitHeaders.read(
+      {
+        "x-ratelimit-limit-tokens": "150000",
+        "x-ratelimit-limit-project-tokens": "60000",
+        "x-ratelimit-remaining-tokens_usage_based": "7"
+      },
+      { dialect: openai, status: 200, nowMillis: 0 }
+    )
+    assert.deepStrictEqual(limits.map(({ limit, policy, remaining }) => [policy, limit, remaining]), [
+      [undefined, 150_000, undefined],
+      ["project-tokens", 60_000, undefined],
+      ["tokens_usage_based", undefined, 7]
+    ])
   })
 
   it("below zero is unknown, and below zero left of a real limit is nothing left", () => {
@@ -236,7 +261,12 @@ describe("a limit", () => {
   })
 
   it("keeps the raw text of what it cannot read", () => {
-    const headers = { "x-ratelimit-limit": "lots", "x-ratelimit-remaining": "1e3", "x-ratelimit-reset": "3", "retry-after": "soon" }
+    const headers = {
+      "x-ratelimit-limit": "lots",
+      "x-ratelimit-remaining": "1e3",
+      "x-ratelimit-reset": "3",
+      "retry-after": "soon"
+    }
     assert.deepStrictEqual(RateLimitHeaders.read(headers, { dialect: together, status: 200, nowMillis: 0 }).malformed, [
       { name: "x-ratelimit-limit", raw: "lots" },
       { name: "x-ratelimit-remaining", raw: "1e3" },
@@ -292,7 +322,10 @@ describe("the tightest limit", () => {
   })
 
   it("has the lowest figure where no unit is known", () => {
-    const [more, less]: [LimitReading, LimitReading] = [{ dimension: "tokens", limit: 9 }, { dimension: "tokens", limit: 8 }]
+    const [more, less]: [LimitReading, LimitReading] = [{ dimension: "tokens", limit: 9 }, {
+      dimension: "tokens",
+      limit: 8
+    }]
     assert.strictEqual(RateLimitHeaders.tightest(reading([more, less]), "tokens"), less)
     assert.isUndefined(RateLimitHeaders.tightest(reading([more]), "requests"))
   })
@@ -364,7 +397,9 @@ describe("whatever a server sends", () => {
       assert.isUndefined(RateLimitHeaders.parseDurationSeconds(text))
     }
     assert.strictEqual(RateLimitHeaders.parseRetryAfterSeconds("1,".repeat(500), { nowMillis: 0 }), 1)
-    assert.isUndefined(RateLimitHeaders.parseRetryAfterSeconds(`${"1,".repeat(500)}${" ".repeat(100)}`, { nowMillis: 0 }))
+    assert.isUndefined(
+      RateLimitHeaders.parseRetryAfterSeconds(`${"1,".repeat(500)}${" ".repeat(100)}`, { nowMillis: 0 })
+    )
   })
 })
 
@@ -372,15 +407,18 @@ describe("what was written", () => {
   const figure = fc.oneof(fc.nat(1_000_000_000), fc.nat(1_000_000_000).map((micros) => micros / 1e6))
   const limits = (dialect: RateLimitHeaders.Dialect) =>
     fc.subarray([...dialect.limits]).chain((chosen) =>
-      fc.tuple(...chosen.map((fields) =>
-        fc.record({ limit: figure, remaining: figure, resetSeconds: fc.nat(999_999).map((millis) => millis / 1000) }).map(
-          (figures): LimitReading => ({
-            dimension: fields.dimension,
-            ...(fields.policy === undefined ? {} : { policy: fields.policy }),
-            ...figures
-          })
+      fc.tuple(
+        ...chosen.map((fields) =>
+          fc.record({ limit: figure, remaining: figure, resetSeconds: fc.nat(999_999).map((millis) => millis / 1000) })
+            .map(
+              (figures): LimitReading => ({
+                dimension: fields.dimension,
+                ...(fields.policy === undefined ? {} : { policy: fields.policy }),
+                ...figures
+              })
+            )
         )
-      ))
+      )
     )
 
   for (const dialect of [together, openai, generic]) {
@@ -397,7 +435,8 @@ describe("what was written", () => {
   }
 
   it("is a wait of whole seconds, rounded up, at least one", () => {
-    const wait = (retryAfterSeconds: number) => RateLimitHeaders.write(together, [], { retryAfterSeconds })["retry-after"]
+    const wait = (retryAfterSeconds: number) =>
+      RateLimitHeaders.write(together, [], { retryAfterSeconds })["retry-after"]
     assert.deepStrictEqual([0, 0.2, 1, 1.2, -5].map(wait), ["1", "1", "1", "2", "1"])
     assert.isUndefined(wait(NaN))
     assert.isUndefined(wait(Infinity))

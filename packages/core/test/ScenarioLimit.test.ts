@@ -59,7 +59,8 @@ describe("ScenarioLimit", () => {
 
   it("tells a fractional reset only when the scenario has one", () => {
     const resetOf = (fractionalReset: boolean) =>
-      ScenarioLimit.make(constant(10, { headers: { fractionalReset } }), tails).arrive(0, 0).headers["x-ratelimit-reset"]
+      ScenarioLimit.make(constant(10, { headers: { fractionalReset } }), tails).arrive(0, 0)
+        .headers["x-ratelimit-reset"]
     assert.strictEqual(resetOf(true), "0.1")
     assert.strictEqual(resetOf(false), "1")
     assert.strictEqual(ScenarioLimit.make(constant(0.1), tails).arrive(0, 0).headers["x-ratelimit-reset"], "10")

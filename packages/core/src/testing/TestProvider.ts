@@ -99,7 +99,9 @@ export interface Options {
  *   return yield* provider.stats
  * })
  *
- * Effect.runSync(Effect.provide(program, TestClock.layer())).served // => 1
+ * const stats = await Effect.runPromise(Effect.provide(program, TestClock.layer()))
+ *
+ * stats.served // => 1
  * ```
  */
 export const make = Effect.fnUntraced(function*(scenario: Scenario, options?: Options) {
@@ -259,7 +261,11 @@ const drawOutputTokens = ({ tokens }: Scenario, call: Call, draw: () => number):
 /** Where tokens are limited the length of the output sets the time; elsewhere it is drawn by itself. */
 const drawServiceSeconds = ({ latency, tokens }: Scenario, outputTokens: number, draw: () => number): number =>
   tokens === null
-    ? clamp(leastServiceSeconds, lognormal(latency.serviceMedianSeconds, latency.serviceSigma, draw), mostServiceSeconds)
+    ? clamp(
+      leastServiceSeconds,
+      lognormal(latency.serviceMedianSeconds, latency.serviceSigma, draw),
+      mostServiceSeconds
+    )
     : clamp(
       leastServiceSeconds,
       lognormal(latency.firstTokenSeconds, firstTokenSigma, draw) + latency.perTokenSeconds * outputTokens,

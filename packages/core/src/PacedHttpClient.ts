@@ -1,0 +1,337 @@
+/**
+ * An `HttpClient` that flows through a `Pacer`.
+ *
+ * Here belongs the edge between HTTP and the loop: which key and cost a request has, which outcome a response or a failed
+ * connection is, when its body has ended. Reading headers and bodies is `ProviderProfile`'s, waiting and retrying the
+ * pacer's. It knows no platform: it wraps whatever client it is given.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientError from "effect/http/HttpClientError"
+import type { HttpClientRequest } from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
+import type { ApiError } from "./ApiError.ts"
+import * as Credential from "./Credential.ts"
+import * as Demand from "./Demand.ts"
+import * as PacedResponse from "./internal/PacedResponse.ts"
+import * as Outcome from "./Outcome.ts"
+import { PaceError } from "./PaceError.ts"
+import * as Pacer from "./Pacer.ts"
+import * as ProviderProfile from "./ProviderProfile.ts"
+
+/**
+ * How a client paces.
+ *
+ * **Units**
+ *
+ * `timeout` is for each attempt: to the headers, and with `buffer` to the end of the body.
+ *
+ * **Details**
+ *
+ * `profile`: the provider's ways; by default chosen by host. `organisation`: whose limit it is; by default a digest of the
+ * credential. `body`: with `stream` the call ends at the headers and nothing is retried after; with `buffer` the whole
+ * body is read inside the paced call, so that one that breaks off, or is JSON and can not be parsed, is *unknown* and may
+ * be tried again.
+ */
+export interface Options {
+  readonly profile?: ProviderProfile.ProviderProfile | undefined
+  readonly organisation?: string | undefined
+  readonly body?: "stream" | "buffer" | undefined
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * What one call asks for beyond what its request tells, set for a region of a program.
+ *
+ * **Details**
+ *
+ * `requestBody` is the parsed body, for who has it at hand: it saves parsing it again.
+ */
+export interface Call {
+  readonly requestBody?: unknown
+  readonly cost?: Partial<Demand.Cost> | undefined
+  readonly model?: string | undefined
+  readonly priority?: number | undefined
+  readonly tenant?: string | undefined
+  readonly workload?: string | undefined
+  readonly startWithin?: Duration.Input | undefined
+  readonly idempotent?: boolean | undefined
+}
+
+/**
+ * What the calls in a region of a program ask for.
+ *
+ * **Example** (Interactive calls go first)
+ *
+ * ```ts
+ * import * as PacedHttpClient from "@evenkeel/core/PacedHttpClient"
+ * import * as Effect from "effect/Effect"
+ *
+ * const urgent = Effect.provideService(PacedHttpClient.CurrentCall, { priority: 10, startWithin: "5 seconds" })
+ *
+ * const seen = urgent(Effect.gen(function*() {
+ *   const call = yield* PacedHttpClient.CurrentCall
+ *   return call.priority
+ * }))
+ *
+ * Effect.runSync(seen) // => 10
+ * ```
+ */
+export const CurrentCall = Context.Reference<Call>("@evenkeel/core/PacedHttpClient/CurrentCall", {
+  defaultValue: () => ({})
+})
+
+/**
+ * Wraps a client so that its calls flow through the pacer in the context.
+ *
+ * **Errors**
+ *
+ * `PaceError` when a call was not sent. A final refusal is returned as the response it was.
+ */
+export const make = <E, R>(
+  client: HttpClient.HttpClient.With<E, R>,
+  options?: Options
+): Effect.Effect<
+  HttpClient.HttpClient.With<E | HttpClientError.HttpClientError | PaceError, R>,
+  never,
+  Pacer.Pacer
+> =>
+  Effect.map(Effect.service(Pacer.Pacer), (pacer) =>
+    HttpClient.transform(client, (send, request) =>
+      Effect.flatMap(demandOf(request, options), ({ demand, profile }) => {
+        let outcome: Outcome.Outcome | undefined
+        const conclude = (verdict: Outcome.Outcome) => {
+          outcome = verdict
+        }
+        return pacer.run(
+          demand,
+          (attempt) => {
+            outcome = undefined
+            const sent = Effect.flatMap(send, (response) => receive(response, attempt, profile, options, conclude))
+            return options?.timeout === undefined ? sent : Effect.timeoutOrElse(sent, {
+              duration: options.timeout,
+              orElse: () => timedOut(request, conclude)
+            })
+          },
+          (exit) => outcome ?? interpretFailure(exit)
+        )
+      })))
+
+/**
+ * Provides a paced `HttpClient` over the one in the context, for code that wants a plain one.
+ *
+ * **Details**
+ *
+ * A `PaceError` becomes the cause of an `HttpClientError`.
+ */
+export const layer = (
+  options?: Options
+): Layer.Layer<HttpClient.HttpClient, never, HttpClient.HttpClient | Pacer.Pacer> =>
+  Layer.effect(
+    HttpClient.HttpClient,
+    Effect.gen(function*() {
+      const client = yield* HttpClient.HttpClient
+      const paced = yield* make(client, options)
+      return HttpClient.transform(paced, (send, request) =>
+        Effect.catchIf(
+          send,
+          (error): error is PaceError => error._tag === "PaceError",
+          (cause) => Effect.fail(transportError(request, cause, cause.message))
+        )) as HttpClient.HttpClient
+    })
+  )
+
+/**
+ * Makes a client fail with a typed `ApiError` where it would return a refusal (status 400 or above).
+ */
+export const failRefusals = <E, R>(
+  client: HttpClient.HttpClient.With<E, R>,
+  options?: { readonly profile?: ProviderProfile.ProviderProfile | undefined }
+): HttpClient.HttpClient.With<E | ApiError, R> =>
+  HttpClient.transform(client, (send, request) =>
+    Effect.flatMap(send, (response) =>
+      response.status < 400 ? Effect.succeed(response) : Effect.flatMap(
+        classify(response, options?.profile ?? profileOf(request)),
+        (outcome) => outcome.error === undefined ? Effect.succeed(response) : Effect.fail(outcome.error)
+      )))
+
+/** Whose call it is, what it costs and what it asks for. */
+const demandOf = (
+  request: HttpClientRequest,
+  options: Options | undefined
+): Effect.Effect<{ readonly demand: Demand.Demand; readonly profile: ProviderProfile.ProviderProfile }> =>
+  Effect.flatMap(Credential.digest(secretOf(request)), (credential) =>
+    Effect.withFiber((fiber) => {
+      const call = fiber.getRef(CurrentCall)
+      const profile = options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request)
+      const body = call.requestBody ?? (call.cost === undefined || call.model === undefined ? bodyOf(request) : undefined)
+      const key = profile.keyOf({
+        url: urlOf(request),
+        organisation: options?.organisation ?? credential,
+        body: call.model === undefined ? body : { model: call.model }
+      })
+      const demand = Demand.make({
+        ...call,
+        key,
+        cost: { ...profile.cost(body), ...call.cost },
+        credential,
+        idempotent: call.idempotent ?? safeMethods.has(request.method)
+      })
+      return Effect.succeed({ demand, profile })
+    }))
+
+/** Takes the verdict as soon as the headers are there; what follows is the body. */
+const receive = (
+  response: HttpClientResponse,
+  attempt: Pacer.Attempt,
+  profile: ProviderProfile.ProviderProfile,
+  options: Options | undefined,
+  conclude: (outcome: Outcome.Outcome) => void
+): Effect.Effect<HttpClientResponse, HttpClientError.HttpClientError> => {
+  if (response.status >= 400) {
+    return Effect.map(classify(response, profile), (outcome) => {
+      conclude(outcome)
+      return response
+    })
+  }
+  const accepted = Effect.map(classify(response, profile), (outcome) => {
+    attempt.verdict(outcome)
+    return outcome
+  })
+  if (options?.body !== "buffer") {
+    return Effect.map(accepted, (outcome) => {
+      conclude(outcome)
+      return PacedResponse.watch(response, attempt.hold(), profile.usage)
+    })
+  }
+  return Effect.flatMap(accepted, (outcome) =>
+    Effect.map(response.text, (text) => {
+      const json = isJson(response) ? parse(text) : null
+      if (json === undefined) conclude(cutOff(response))
+      else {
+        conclude(outcome)
+        const usage = profile.usage(json)
+        if (usage !== undefined) attempt.used(usage)
+      }
+      return response
+    }))
+}
+
+/** What a response says, by its headers and, for an error, its body. */
+const classify = (
+  response: HttpClientResponse,
+  profile: ProviderProfile.ProviderProfile
+): Effect.Effect<Outcome.Outcome> =>
+  Effect.flatMap(readError(response), (body) =>
+    Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+      profile.classify({ status: response.status, headers: response.headers, body, nowMillis })))
+
+/** The text of an error, unless it announces more than anybody would write. */
+const readError = (response: HttpClientResponse): Effect.Effect<string | undefined> =>
+  response.status < 400 || Number(response.headers["content-length"] ?? 0) > maxErrorBody
+    ? Effect.succeed(undefined)
+    : Effect.catch(Effect.map(response.text, (text) => text.slice(0, maxErrorBody)), () => Effect.succeed(undefined))
+
+/** No response: was a connection ever made? */
+const interpretFailure = (exit: Exit.Exit<unknown, unknown>): Outcome.Outcome => {
+  if (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) return Outcome.unknown()
+  const error = Exit.findErrorOption(exit)
+  const failure = error._tag === "Some" ? error.value : undefined
+  if (!HttpClientError.isHttpClientError(failure)) return Outcome.ignored()
+  const reason = failure.reason
+  if (reason._tag === "EncodeError" || reason._tag === "InvalidUrlError") return Outcome.ignored()
+  return ProviderProfile.connectionFailed(neverConnected(reason) ? "never connected" : "sent", failure.message)
+}
+
+const timedOut = (
+  request: HttpClientRequest,
+  conclude: (outcome: Outcome.Outcome) => void
+): Effect.Effect<never, HttpClientError.HttpClientError> =>
+  Effect.suspend(() => {
+    const error = transportError(request, undefined, "no answer within the timeout")
+    conclude(ProviderProfile.connectionFailed("sent", "no answer within the timeout"))
+    return Effect.fail(error)
+  })
+
+const cutOff = (response: HttpClientResponse): Outcome.Outcome =>
+  ProviderProfile.connectionFailed("sent", `status ${response.status} with a JSON body that was cut off`)
+
+const transportError = (
+  request: HttpClientRequest,
+  cause: unknown,
+  description: string
+): HttpClientError.HttpClientError =>
+  new HttpClientError.HttpClientError({
+    reason: new HttpClientError.TransportError({ request, cause, description })
+  })
+
+const profileOf = (request: HttpClientRequest): ProviderProfile.ProviderProfile =>
+  ProviderProfile.forHost(urlOf(request).hostname)
+
+const urlOf = (request: HttpClientRequest): URL => URL.parse(request.url) ?? nowhere
+
+const secretOf = (request: HttpClientRequest): string =>
+  request.headers["authorization"] ?? request.headers["x-api-key"] ?? request.headers["api-key"] ?? ""
+
+const bodyOf = (request: HttpClientRequest): unknown =>
+  request.body._tag === "Uint8Array" && request.body.body.byteLength <= maxRequestBody
+    ? parse(new TextDecoder().decode(request.body.body))
+    : undefined
+
+const isJson = (response: HttpClientResponse): boolean =>
+  (response.headers["content-type"] ?? "").includes("json")
+
+const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** Looks for a code that says so down the chain of causes. */
+const neverConnected = (error: unknown): boolean => {
+  let cause = error
+  for (let depth = 0; depth < 8 && typeof cause === "object" && cause !== null; depth++) {
+    const { code } = cause as { readonly code?: unknown }
+    if (typeof code === "string" && (connectionCodes.has(code) || code.startsWith("ERR_TLS") || code.startsWith("CERT_"))) {
+      return true
+    }
+    const errors = (cause as { readonly errors?: unknown }).errors
+    cause = Array.isArray(errors) ? errors[0] : (cause as { readonly cause?: unknown }).cause
+  }
+  return false
+}
+
+/** What operating systems, DNS, TLS and undici call a connection that was never made. */
+const connectionCodes = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EAI_FAIL",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENETDOWN",
+  "EADDRNOTAVAIL",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"
+])
+
+const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"])
+
+/** A request whose URL can not be read fails in the client; until then it belongs to no origin. */
+const nowhere = new URL("invalid:")
+
+/** Characters of an error body that are read. */
+const maxErrorBody = 65_536
+
+/** A larger request body is not parsed for its cost. */
+const maxRequestBody = 16_777_216
