@@ -5,6 +5,7 @@
  * decides, waits or reads a clock.
  */
 import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 
 /**
  * The sums that a provider may limit.
@@ -141,10 +142,6 @@ export const make = (options: {
   }
   const priority = options.priority ?? 0
   if (!Number.isFinite(priority)) throw new RangeError(`Demand.make: priority must be finite, got ${priority}`)
-  const startWithinMillis = options.startWithin === undefined
-    ? Infinity
-    : Duration.toMillis(Duration.fromInputUnsafe(options.startWithin))
-  if (Number.isNaN(startWithinMillis)) throw new RangeError("Demand.make: startWithin must be a duration")
   return {
     key: options.key,
     cost,
@@ -152,10 +149,19 @@ export const make = (options: {
     tenant: options.tenant ?? "",
     credential: options.credential ?? "",
     workload: options.workload ?? "",
-    startWithinMillis,
+    startWithinMillis: options.startWithin === undefined ? Infinity : millisOf(options.startWithin),
     idempotent: options.idempotent ?? false
   }
 }
 
 const escapePart = (part: string): string =>
   part.includes("|") || part.includes("%") ? part.replaceAll("%", "%25").replaceAll("|", "%7C") : part
+
+/** Effect takes the duration NaN for zero, which would make a call too late as soon as it is offered. */
+const millisOf = (startWithin: Duration.Input): number => {
+  const duration = Duration.fromInput(startWithin)
+  if (Number.isNaN(startWithin) || Option.isNone(duration)) {
+    throw new RangeError(`Demand.make: startWithin must be a duration, got ${String(startWithin)}`)
+  }
+  return Duration.toMillis(duration.value)
+}

@@ -287,7 +287,7 @@ export const refused = (
     next.hasHeader && next.trim > 0 && next.surplusSeconds < law.surplusSeconds &&
     next.ceiling <= law.disagreement && next.mistrust < trusted
   ) {
-    const holdMillis = Math.max(law.holdMillis, (holdSends / rate) * 1000)
+    const holdMillis = Math.max(law.holdMillis, (holdSends * call.unit / next.advertised) * 1000)
     return [{
       ...next,
       trim: -agreementMargin,

@@ -118,7 +118,8 @@ export const maxMin = (demands: ReadonlyArray<number>): ReadonlyArray<number> =>
  * **Details**
  *
  * `learned` is what to start from, by `Key.id`. Past `maxKeys` the key that was asked for longest ago and has no holder
- * is forgotten. A holder that joins recalls the shares of the others, so that no share is spent twice.
+ * is forgotten. A holder that joins recalls the shares of the others, so that no share is spent twice; who does not ask
+ * again within a second of being recalled has lost its share. Only who can be recalled is lent to for ever.
  */
 export const layerMemory = (options?: {
   readonly learned?: ReadonlyMap<string, { readonly learned: Learned; readonly ageMillis: number }> | undefined
@@ -139,7 +140,7 @@ const makeMemory = Effect.fnUntraced(function*(options?: Parameters<typeof layer
       entries.set(key.id, found)
       return found
     }
-    if (entries.size >= maxKeys) forgetOne(entries)
+    if (entries.size >= maxKeys) forgetOne(entries, nowMillis())
     const start = options?.learned?.get(key.id)
     const entry: Entry = {
       holders: new Map(),
@@ -172,6 +173,7 @@ const makeMemory = Effect.fnUntraced(function*(options?: Parameters<typeof layer
           for (const [i, name] of names.entries()) {
             const holder = entry.holders.get(name)
             if (name !== request.holder && holder !== undefined && holder.share > fair[i]! + shareTolerance) {
+              holder.untilMillis = Math.min(holder.untilMillis, now + leaseMillis)
               holder.recall?.()
             }
           }
@@ -180,13 +182,13 @@ const makeMemory = Effect.fnUntraced(function*(options?: Parameters<typeof layer
         let taken = 0
         for (const [name, holder] of entry.holders) if (name !== request.holder) taken += holder.share
         mine.share = Math.max(0, Math.min(fair[names.indexOf(request.holder)]!, 1 - taken))
-        const alone = entry.holders.size === 1
-        if (!alone) mine.untilMillis = now + leaseMillis
+        const endless = entry.holders.size === 1 && request.recall !== undefined
+        if (!endless) mine.untilMillis = now + leaseMillis
         return {
           ...lessonOf(entry),
           share: mine.share,
           holders: entry.holders.size,
-          validForMillis: alone ? Infinity : leaseMillis
+          validForMillis: endless ? Infinity : leaseMillis
         }
       }),
     publish: (key, epoch, learned) =>
@@ -220,9 +222,9 @@ interface Entry {
   recalling?: boolean
 }
 
-const forgetOne = (entries: Map<string, Entry>): void => {
+const forgetOne = (entries: Map<string, Entry>, now: number): void => {
   for (const [id, entry] of entries) {
-    if (entry.holders.size === 0) {
+    if ([...entry.holders.values()].every((holder) => holder.untilMillis <= now)) {
       entries.delete(id)
       return
     }

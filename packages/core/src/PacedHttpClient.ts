@@ -36,12 +36,12 @@ import * as ProviderProfile from "./ProviderProfile.ts"
  * `profile`: the provider's ways; by default chosen by host. `organisation`: whose limit it is; by default a digest of the
  * credential. `body`: with `stream` the call ends at the headers and nothing is retried after; with `buffer` the whole
  * body is read inside the paced call, so that one that breaks off, or is JSON and can not be parsed, is *unknown* and may
- * be tried again.
+ * be tried again. `json` is the same for who expects nothing else: any success that is not JSON is *unknown*.
  */
 export interface Options {
   readonly profile?: ProviderProfile.ProviderProfile | undefined
   readonly organisation?: string | undefined
-  readonly body?: "stream" | "buffer" | undefined
+  readonly body?: "stream" | "buffer" | "json" | undefined
   readonly timeout?: Duration.Input | undefined
 }
 
@@ -203,7 +203,7 @@ const receive = (
     attempt.verdict(outcome)
     return outcome
   })
-  if (options?.body !== "buffer") {
+  if (options?.body !== "buffer" && options?.body !== "json") {
     return Effect.map(accepted, (outcome) => {
       conclude(outcome)
       return PacedResponse.watch(response, attempt.hold(), profile.usage)
@@ -211,8 +211,8 @@ const receive = (
   }
   return Effect.flatMap(accepted, (outcome) =>
     Effect.map(response.text, (text) => {
-      const json = isJson(response) ? parse(text) : null
-      if (json === undefined) conclude(cutOff(response))
+      const json = options.body === "json" || isJson(response) ? parse(text) : null
+      if (json === undefined) conclude(notJson(response))
       else {
         conclude(outcome)
         const usage = profile.usage(json)
@@ -237,8 +237,15 @@ const readError = (response: HttpClientResponse): Effect.Effect<string | undefin
     ? Effect.succeed(undefined)
     : Effect.catch(Effect.map(response.text, (text) => text.slice(0, maxErrorBody)), () => Effect.succeed(undefined))
 
-/** No response: was a connection ever made? */
-const interpretFailure = (exit: Exit.Exit<unknown, unknown>): Outcome.Outcome => {
+/**
+ * The outcome of an attempt that brought no response.
+ *
+ * **Details**
+ *
+ * A connection that was never made (refused, DNS, TLS) is *overloaded*, one that broke is *unknown*, a request that could
+ * not even be written is *ignored*.
+ */
+export const interpretFailure = (exit: Exit.Exit<unknown, unknown>): Outcome.Outcome => {
   if (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) return Outcome.unknown()
   const error = Exit.findErrorOption(exit)
   const failure = error._tag === "Some" ? error.value : undefined
@@ -258,8 +265,8 @@ const timedOut = (
     return Effect.fail(error)
   })
 
-const cutOff = (response: HttpClientResponse): Outcome.Outcome =>
-  ProviderProfile.connectionFailed("sent", `status ${response.status} with a JSON body that was cut off`)
+const notJson = (response: HttpClientResponse): Outcome.Outcome =>
+  ProviderProfile.connectionFailed("sent", `status ${response.status} with a body that is not whole JSON`)
 
 const transportError = (
   request: HttpClientRequest,

@@ -326,9 +326,12 @@ const onReading = (state: AdaptiveState, reading: Reading, sentAtMillis: number,
   const requests = advertise(state.requests, reading, "requests", sentAtMillis, now)
   const tokens = advertise(state.tokens, reading, "tokens", sentAtMillis, now)
   if (requests === state.requests && tokens === state.tokens) return { state, reason: undefined }
-  const changed = requests.advertised !== state.requests.advertised || tokens.advertised !== state.tokens.advertised
+  const changed = isNews(state.requests, requests) || isNews(state.tokens, tokens)
   return { state: { ...state, requests, tokens }, reason: changed ? "limit told" : undefined }
 }
+
+const isNews = (before: LimitTracker.LimitTracker, after: LimitTracker.LimitTracker): boolean =>
+  after.advertised !== before.advertised || after.hasHeader !== before.hasHeader
 
 /** Per second where the unit is known; else the bare figure, whose unit the trim learns. */
 const advertise = (

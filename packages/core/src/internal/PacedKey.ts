@@ -87,6 +87,8 @@ export interface PacedKey {
   usedAtMillis: number
   learnedSomething: boolean
   storeFailure: StoreUnavailable | undefined
+  pumping: boolean
+  pumpAgain: boolean
 }
 
 /** A key that nobody has used yet; it is not `ready` until it has a share. */
@@ -152,7 +154,9 @@ export const make = (
     closed: undefined,
     usedAtMillis: now,
     learnedSomething: false,
-    storeFailure: undefined
+    storeFailure: undefined,
+    pumping: false,
+    pumpAgain: false
   }
 }
 
@@ -167,8 +171,8 @@ export const advance = (self: PacedKey, event: Event, now: number): string | und
   return step.reason
 }
 
-/** Why a call can not be sent at all, whatever it waits. */
-export const refusal = (self: PacedKey, call: Call, now: number): Reason | undefined => {
+/** Why a call can not be sent at all, whatever it waits, when `startMillis` is the earliest that it could start. */
+export const refusal = (self: PacedKey, call: Call, now: number, startMillis = now): Reason | undefined => {
   const { demand } = call
   if (self.storeFailure !== undefined) return self.storeFailure
   const stopped = self.refused.size === 0
@@ -190,7 +194,7 @@ export const refusal = (self: PacedKey, call: Call, now: number): Reason | undef
       last: self.closed.last
     })
   }
-  if (now > call.deadlineAtMillis || self.gateUntilMillis > call.deadlineAtMillis) {
+  if (startMillis > call.deadlineAtMillis || self.gateUntilMillis > call.deadlineAtMillis) {
     return new TooLate({ waitedMillis: now - call.arrivedAtMillis, last: call.last })
   }
   for (const limit of self.told) {
@@ -315,10 +319,10 @@ export const settle = (self: PacedKey, reservation: Reservation, now: number): C
   return used
 }
 
-/** Nothing waits, nothing is in flight, and no reset is awaited: the key may be forgotten. */
+/** Nothing waits, nothing is in flight, and no hint or reset is awaited: the key may be forgotten. */
 export const isIdle = (self: PacedKey, now: number): boolean =>
   self.queue.size() === 0 && self.backoffs.size() === 0 && self.inFlight === 0 &&
-  (self.closed === undefined || self.closed.untilMillis === Infinity || self.closed.untilMillis <= now)
+  (self.gateUntilMillis === Infinity || self.gateUntilMillis <= now)
 
 /** What the holder could use until it asks again, as a fraction of the key's rate. */
 export const demandOf = (self: PacedKey, now: number): number =>
@@ -351,8 +355,8 @@ export const snapshot = (self: PacedKey, now: number): KeySnapshot => ({
   inFlight: self.inFlight,
   waitingFor: self.queue.size() > 0 ? self.waitingFor ?? null : null,
   waitedSeconds: { ...self.waitedSeconds },
-  closedForMillis: self.closed === undefined ? null : finite(self.closed.untilMillis - now),
-  closedReason: self.closed?.reason ?? null,
+  closedForMillis: self.gateUntilMillis > now ? finite(self.gateUntilMillis - now) : null,
+  closedReason: self.gateUntilMillis > now ? self.closed?.reason ?? "hint" : null,
   counts: { ...self.counts },
   learned: self.controller.learned(self.state) ?? null
 })

@@ -12,8 +12,8 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Random from "effect/Random"
 import type * as CallScheduler from "../CallScheduler.ts"
-import type { Cost, Demand, Key } from "../Demand.ts"
-import type * as Outcome from "../Outcome.ts"
+import { type Cost, type Demand, type Key, oneRequest } from "../Demand.ts"
+import * as Outcome from "../Outcome.ts"
 import * as PaceError from "../PaceError.ts"
 import type * as PaceStore from "../PaceStore.ts"
 import type * as RateController from "../RateController.ts"
@@ -27,8 +27,8 @@ import * as PacedKey from "./PacedKey.ts"
  * **Details**
  *
  * `verdict` teaches what the headers said as soon as they are there; without it the exit is interpreted. `used` says what
- * the call really used. `hold` keeps the place and the reservation until the returned function is called, for a body that
- * is read after the effect has ended; a body that nobody touches for five minutes is settled and reported.
+ * the call really used. `hold` keeps the place and the reservation of an accepted attempt until they are settled, for a
+ * body that is read after the effect has ended; a body that nobody touches for five minutes is settled and reported.
  */
 export interface Attempt {
   readonly number: number
@@ -185,16 +185,33 @@ export class PacerLoop {
     call.phase = "ended"
   }
 
-  /** Lets everything start that may, refuses what is too late, and sets the timer for what comes next. */
+  /**
+   * Pumps until nothing more may happen. A call that starts runs at once and may end within the pump that started it:
+   * what it asks for is then done by another round, or a long queue would exhaust the stack.
+   */
   pump(key: PacedKey.PacedKey, now: number): void {
-    if (this.closed) return
+    key.pumpAgain = true
+    if (key.pumping) return
+    key.pumping = true
+    try {
+      for (let at = now; key.pumpAgain && !this.closed; at = this.now()) {
+        key.pumpAgain = false
+        this.pumpOnce(key, at)
+      }
+    } finally {
+      key.pumping = false
+    }
+  }
+
+  /** Lets everything start that may, refuses what is too late, and sets the timer for what comes next. */
+  pumpOnce(key: PacedKey.PacedKey, now: number): void {
     if (key.controller.wakeAtMillis(key.state) <= now) this.tell(key, { _tag: "Woke" }, now)
     if (key.closed !== undefined && key.closed.untilMillis <= now) {
       key.closed = undefined
       this.emit({ _tag: "KeyOpened", ...this.about(key, now) })
     }
     this.settleUnread(key, now)
-    this.refuseLate(key, now)
+    this.refuseLate(key, (deadlineAtMillis) => deadlineAtMillis < now)
     for (let call = key.backoffs.first(); call !== undefined && call.dueAtMillis <= now; call = key.backoffs.first()) {
       key.backoffs.remove(call)
       call.phase = "waiting"
@@ -212,6 +229,8 @@ export class PacerLoop {
       call.resume?.(undefined)
       delay = Infinity
     }
+    // A call may start at its deadline; one that did not is too late, and whoever it held up may be next.
+    if (this.refuseLate(key, (deadlineAtMillis) => deadlineAtMillis <= now)) key.pumpAgain = true
     this.setTimer(key, Math.min(now + delay, this.nextEvent(key)), now)
   }
 
@@ -256,10 +275,18 @@ export class PacerLoop {
       }
       const body = restore(Effect.suspend(() => attempt(handle)))
       return Effect.flatMap(Effect.exit(body), (exit) => {
-        const outcome = interpret(exit)
+        let outcome: Outcome.Outcome
+        try {
+          outcome = interpret(exit)
+        } catch (defect) {
+          this.verdict(key, reservation, Outcome.unknown())
+          this.settle(key, reservation, false)
+          this.ended(key, call, "not understood")
+          return Effect.die(defect)
+        }
         this.verdict(key, reservation, outcome)
         reservation.call.last = outcome
-        if (!held || Exit.isFailure(exit)) this.settle(key, reservation, false)
+        if (!held || Exit.isFailure(exit) || outcome._tag !== "Accepted") this.settle(key, reservation, false)
         if (Exit.hasInterrupts(exit)) {
           this.ended(key, call, "interrupted")
           return exit
@@ -281,6 +308,7 @@ export class PacerLoop {
     restore: Restore
   ): Effect.Effect<A, E | PaceError.PaceError, R> {
     const now = this.now()
+    call.phase = "backingOff"
     const decision = RetryPolicy.decide(this.services.policy, call.attempts, outcome, {
       idempotent: call.demand.idempotent,
       chance: outcome._tag === "Accepted" ? 0 : this.services.random.nextDoubleUnsafe()
@@ -290,14 +318,15 @@ export class PacerLoop {
       this.ended(key, call, decision.reason)
       return exit
     }
+    if (this.closed) return this.unsent(key, key.key, pacerClosed)
     const [allowance, extraMillis] = RetryPolicy.draw(key.allowance, now)
+    call.dueAtMillis = now + decision.delayMillis + extraMillis
+    const refusal = PacedKey.refusal(key, call, now, call.dueAtMillis)
+    if (refusal !== undefined) return this.unsent(key, key.key, refusal)
     key.allowance = allowance
     key.counts.retries++
     if (outcome._tag === "Unknown") key.counts.possiblyBilledTwice++
     call.attempts = decision.attempts
-    call.dueAtMillis = now + decision.delayMillis + extraMillis
-    const refusal = PacedKey.refusal(key, call, call.dueAtMillis)
-    if (refusal !== undefined) return this.unsent(key, key.key, refusal)
     if (this.services.telemetry.isHeard()) {
       this.emit({
         _tag: "RetryScheduled",
@@ -308,7 +337,6 @@ export class PacerLoop {
       })
     }
     const turn = this.waitFor(key, call, restore, () => {
-      call.phase = "backingOff"
       key.backoffs.add(call)
       if (call.deadlineAtMillis !== Infinity) key.deadlines.add(call)
       this.pump(key, this.now())
@@ -339,7 +367,9 @@ export class PacerLoop {
     if (reservation.settled) return
     const now = this.now()
     const used = PacedKey.settle(key, reservation, now)
-    this.services.telemetry.used(reservation.call.demand, used)
+    // What nobody told is an estimate for the pace, and no figure for the books.
+    const told = reservation.used === undefined && reservation.verdict?._tag !== "Accepted" ? oneRequest : used
+    this.services.telemetry.used(reservation.call.demand, told)
     if (this.services.telemetry.isHeard()) {
       this.emit({
         _tag: "CallSettled",
@@ -354,6 +384,7 @@ export class PacerLoop {
   }
 
   hold(key: PacedKey.PacedKey, reservation: PacedKey.Reservation): Held {
+    reservation.touchedAtMillis = this.now()
     key.held.add(reservation)
     this.setTimer(key, this.nextEvent(key), this.now())
     return {
@@ -376,15 +407,18 @@ export class PacerLoop {
     }
   }
 
-  refuseLate(key: PacedKey.PacedKey, now: number): void {
+  refuseLate(key: PacedKey.PacedKey, isLate: (deadlineAtMillis: number) => boolean): boolean {
+    let some = false
     for (
       let call = key.deadlines.first();
-      call !== undefined && call.deadlineAtMillis < now;
+      call !== undefined && isLate(call.deadlineAtMillis);
       call = key.deadlines.first()
     ) {
+      some = true
       this.leave(key, call)
-      call.resume?.(new PaceError.TooLate({ waitedMillis: now - call.arrivedAtMillis, last: call.last }))
+      call.resume?.(new PaceError.TooLate({ waitedMillis: this.now() - call.arrivedAtMillis, last: call.last }))
     }
+    return some
   }
 
   /** Closes the key or the credential, and refuses what can not wait for it to open. */
@@ -550,7 +584,7 @@ export class PacerLoop {
       key.deadlines.first()?.deadlineAtMillis ?? Infinity,
       key.backoffs.first()?.dueAtMillis ?? Infinity,
       key.controller.wakeAtMillis(key.state),
-      key.queue.size() > 0 || key.inFlight > 0 ? key.renewAtMillis : Infinity,
+      (key.queue.size() > 0 || key.inFlight > 0) && !this.renewals.has(key) ? key.renewAtMillis : Infinity,
       oldest.done === true ? Infinity : oldest.value.touchedAtMillis + this.bounds.idleMillis
     )
   }
@@ -562,8 +596,9 @@ export class PacerLoop {
       this.stopTimer(key)
     }
     if (atMillis === Infinity || this.closed) return
-    // Rounded up to a microsecond, so that a timer never fires just before its instant and spins.
-    const millis = Math.min(maxTimerMillis, Math.ceil(Math.max(0, atMillis - now) * 1000) / 1000)
+    // Rounded up to a microsecond, and at least one, so that a timer never fires just before its instant and spins, and
+    // never within the fork that starts it.
+    const millis = Math.min(maxTimerMillis, Math.max(1, Math.ceil((atMillis - now) * 1000)) / 1000)
     const sleep = Effect.flatMap(this.services.clock.sleep(Duration.millis(millis)), () =>
       Effect.sync(() => {
         this.timers.delete(key)

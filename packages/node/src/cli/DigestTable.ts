@@ -54,8 +54,8 @@ export const make = (): DigestTable => ({ size: 0, index: new Uint32Array(firstS
  */
 export const digestOf = (text: string): Digest => {
   const bytes = loneSurrogate.test(text) ? Buffer.concat([Buffer.of(0xff), Buffer.from(text, "utf16le")]) : text
-  // As latin1, a byte a character: four times as fast as asking for a buffer.
-  const hash = crypto.hash("sha256", bytes, "latin1")
+  // A character a byte: four times as fast as asking for a buffer.
+  const hash = crypto.hash("sha256", bytes, "binary")
   return Uint32Array.of(wordAt(hash, 0), wordAt(hash, 4), wordAt(hash, 8), wordAt(hash, 12))
 }
 

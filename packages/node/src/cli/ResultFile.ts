@@ -80,11 +80,11 @@ export type State = "new" | "done" | "failed" | "changed"
 export interface ResultFile {
   readonly path: string
   readonly isEmpty: boolean
-  stateOf(customId: string, id: string): State
-  sends(customId: string, id: string): boolean
-  check(line: CheckedLine): UserError | undefined
-  counts(): { readonly done: number; readonly failed: number }
-  append(row: Row): Effect.Effect<void, UserError>
+  readonly stateOf: (customId: string, id: string) => State
+  readonly sends: (customId: string, id: string) => boolean
+  readonly check: (line: CheckedLine) => UserError | undefined
+  readonly counts: () => { readonly done: number; readonly failed: number }
+  readonly append: (row: Row) => Effect.Effect<void, UserError>
 }
 
 /**

@@ -5,21 +5,15 @@
  */
 import * as Scenario from "@evenkeel/core/testing/Scenario"
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as EchoBackend from "../echo/EchoBackend.ts"
 import * as EchoProvider from "../EchoProvider.ts"
-import { UserError } from "./UserError.ts"
-
-const optional = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.optional)
-
-const repeated = (name: string, metavar: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description), Flag.atLeast(0))
+import { above, choice, decimal, mistake, number, optional, repeated, secret, upTo, whole } from "./FlagText.ts"
+import type { UserError } from "./UserError.ts"
 
 /** What may be wrong is read as text first, so that every mistake gets one line that names the flag. */
 const flags = {
@@ -124,37 +118,6 @@ export const readFlags = Effect.fnUntraced(function*(
   return options
 })
 
-/** A closed set of numbers, and its words. */
-interface Allowed {
-  readonly says: string
-  readonly has: (value: number) => boolean
-}
-
-const number = (
-  flag: string,
-  typed: Option.Option<string>,
-  allowed: Allowed
-): Effect.Effect<number | undefined, UserError> =>
-  Option.match(typed, {
-    onNone: () => Effect.undefined,
-    onSome: (text) =>
-      decimal.test(text) && allowed.has(Number(text))
-        ? Effect.succeed(Number(text))
-        : mistake(flag, `"${text}" is not ${allowed.says}`)
-  })
-
-const choice = <const A extends string>(
-  flag: string,
-  typed: Option.Option<string>,
-  choices: ReadonlyArray<A>
-): Effect.Effect<A | undefined, UserError> => {
-  if (Option.isNone(typed)) return Effect.undefined
-  const found = choices.find((name) => name === typed.value)
-  return found === undefined
-    ? mistake(flag, `"${typed.value}" is not one of ${choices.join(", ")}`)
-    : Effect.succeed(found)
-}
-
 const readFault = (text: string): Effect.Effect<EchoBackend.Fault, UserError> => {
   const [name, probability = "", ...rest] = text.split("=")
   const kind = EchoBackend.faultKinds.find((kind) => kind === name)
@@ -195,16 +158,12 @@ const reasons: Readonly<Record<string, string>> = {
   BadResource: "it is not a file"
 }
 
-/** The key, out of the environment so that it is in no list of processes. */
 const readKey = (name: string): Effect.Effect<Redacted.Redacted, UserError> => {
-  const key = process.env[name]
-  return key === undefined || key === ""
+  const key = secret(name)
+  return key === undefined
     ? mistake("api-key-env", `the environment variable ${name} is not set; set it to the key that callers must send`)
-    : Effect.succeed(Redacted.make(key))
+    : Effect.succeed(key)
 }
-
-const mistake = (flag: string, message: string): UserError =>
-  new UserError({ message: `--${flag}: ${message}`, exitCode: 2 })
 
 /** What is enforced, in one line. */
 const describe = (options: EchoProvider.Options): string => {
@@ -243,9 +202,6 @@ const ceilingOf = (options: EchoProvider.Options): number =>
 
 const highest = (trace: Scenario.Trace): number => trace.reduce((most, [, value]) => Math.max(most, value), 0)
 
-/** Plain decimals: no sign, no exponent, no other base. */
-const decimal = /^\d+(\.\d+)?$/
-
 /** A day: longer is no test, and far below what a timer can hold. */
 const mostSeconds = 86_400
 
@@ -255,22 +211,10 @@ const mostPerSecond = 1_000_000_000
 /** Sums of tenths are not exact. */
 const tolerance = 1e-9
 
-const above = (limit: number, most: number, what: string): Allowed => ({
-  says: `${what} above ${limit}, at most ${most}`,
-  has: (value) => value > limit && value <= most
-})
-const upTo = (most: number, what: string): Allowed => ({
-  says: `${what} from 0 to ${most}`,
-  has: (value) => value >= 0 && value <= most
-})
 const rate = above(0, mostPerSecond, "a rate per second")
 const factor = above(0, 1000, "a factor")
 const seconds = above(0, mostSeconds, "a time in seconds")
 const secondsOrNone = upTo(mostSeconds, "a time in seconds")
 const millis = upTo(mostSeconds * 1000, "a time in milliseconds")
-const whole = (allowed: Allowed): Allowed => ({
-  says: allowed.says,
-  has: (value) => Number.isInteger(value) && allowed.has(value)
-})
 const portNumber = whole(upTo(65_535, "a port number"))
 const wholeNumber = whole(upTo(Number.MAX_SAFE_INTEGER, "a whole number"))

@@ -1,0 +1,1 @@
+export const demoCommand = undefined as never
