@@ -24,6 +24,7 @@ const browser = {
   optimizeDeps: { entries: ["src/**/*.ts", "test/**/*.ts"], include: ["@effect/vitest", "effect", "effect/testing"] },
   test: {
     ...project("browser"),
+    globalSetup: ["test/fixtures/CrossOriginServer.ts"],
     browser: {
       enabled: true,
       headless: true,

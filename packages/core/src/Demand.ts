@@ -161,7 +161,7 @@ const escapePart = (part: string): string =>
 const millisOf = (startWithin: Duration.Input): number => {
   const duration = Duration.fromInput(startWithin)
   if (Number.isNaN(startWithin) || Option.isNone(duration)) {
-    throw new RangeError(`Demand.make: startWithin must be a duration, got ${String(startWithin)}`)
+    throw new RangeError("Demand.make: startWithin must be a duration")
   }
   return Duration.toMillis(duration.value)
 }

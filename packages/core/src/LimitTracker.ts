@@ -83,7 +83,7 @@ export const tokenLaw: Law = { probe: 0.05, surplusSeconds: 12, holdMillis: 30_0
 /** The rate that nothing known starts from, requests per second. */
 export const startPerSecond = 2
 
-/** No pace goes below this, units per second: it keeps learning alive. */
+/** No pace goes below this, units per second, and no refusal takes it below as many calls: it keeps learning alive. */
 export const floorPerSecond = 0.03
 
 /**
@@ -149,7 +149,9 @@ export const sent = (
     lastSentAtMillis: now,
     window: recordSent(self.window, now, call.cost, slotMillis(self, call.unit))
   }
-  return self.active && call.binding ? grow(counted, law, now, self.lastSentAtMillis) : counted
+  if (!self.active || !call.binding) return counted
+  const grown = grow(counted, law, now, self.lastSentAtMillis)
+  return { ...grown, trim: Math.max(self.trim, Math.min(grown.trim, Math.log(mostPerSecond / self.advertised))) }
 }
 
 /** Raises the trim for the time since the last send: to the ceiling quickly, past it slowly, faster the longer it stays quiet. */
@@ -318,11 +320,11 @@ const cutToAccepted = (
   const seen = sumWindow(self.window, from, until)
   const length = (until - Math.max(from, seen.from)) / 1000
   if (seen.sent / call.unit < 6 || length < 0.3 || seen.refused / seen.sent <= 0.35) return undefined
-  const accepted = Math.max(floorPerSecond, 0.97 * (seen.sent - seen.refused) / length)
+  const accepted = Math.max(floorPerSecond * call.unit, 0.97 * (seen.sent - seen.refused) / length)
   const target = Math.log(accepted / self.advertised)
   if (!self.active) return { ...self, active: true, trim: target, ceiling: target, lastCutAtMillis: now }
   if (target >= self.trim) return undefined
-  const trim = bounded(self, Math.max(target, self.trim - (first ? 1.8 : 0.9)))
+  const trim = bounded(self, call.unit, Math.max(target, self.trim - (first ? 1.8 : 0.9)))
   return { ...self, trim, ceiling: trim, lastCutAtMillis: now }
 }
 
@@ -330,7 +332,7 @@ const cutToAccepted = (
 const bite = (
   self: LimitTracker,
   law: Law,
-  call: { readonly delayMillis: number },
+  call: { readonly unit: number; readonly delayMillis: number },
   rate: number,
   now: number
 ): LimitTracker => {
@@ -341,15 +343,16 @@ const bite = (
   const taken = Math.max(0, Math.min(size, left))
   return {
     ...self,
-    trim: bounded(self, self.trim - taken),
-    ceiling: bounded(self, self.ceiling),
+    trim: bounded(self, call.unit, self.trim - taken),
+    ceiling: bounded(self, call.unit, self.ceiling),
     pilotAtMillis: fresh ? now : self.pilotAtMillis,
     pilotBite: (fresh ? 0 : self.pilotBite) + taken
   }
 }
 
-const bounded = (self: LimitTracker, trim: number): number =>
-  Math.max(trim, Math.log(floorPerSecond / self.advertised))
+/** Refusals take the rate to the floor of calls and no further; a limit that was told below that stands. */
+const bounded = (self: LimitTracker, unit: number, trim: number): number =>
+  Math.max(trim, Math.min(self.trim, Math.log((floorPerSecond * unit) / self.advertised)))
 
 // The window: what was sent and refused, by the instant of sending, in a bounded number of slots.
 
@@ -401,6 +404,9 @@ const clamp = (value: number, min: number, max: number): number => Math.min(max,
 
 /** Four windows of eight slots each: a refusal up to three windows late still finds the slot of its sending. */
 const slots = 32
+
+/** No pace grows beyond this, units per second: past it nothing could bind, and the arithmetic must stay finite. */
+const mostPerSecond = 1e9
 
 // Slopes of the trim, per second.
 

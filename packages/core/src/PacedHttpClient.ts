@@ -211,7 +211,9 @@ const receive = (
   }
   return Effect.flatMap(accepted, (outcome) =>
     Effect.map(response.text, (text) => {
-      const json = options.body === "json" || isJson(response) ? parse(text) : null
+      // A redirect, which is not followed, is an answer without one.
+      const isWanted = response.status < 300 && (options.body === "json" || isJson(response))
+      const json = isWanted ? parse(text) : null
       if (json === undefined) conclude(notJson(response))
       else {
         conclude(outcome)

@@ -295,7 +295,9 @@ const onVerdict = (
   )
   if (outcome._tag !== "Limited") return { state: answered.state, reason: answered.reason ?? told.reason }
   const refusalMillis = state.refusalMillis + 0.1 * (1.3 * (now - sentAtMillis) - state.refusalMillis)
-  const isTokens = outcome.dimension !== undefined && outcome.dimension !== "requests"
+  // Fewer requests are also fewer calls in flight, so a refusal for those bites the requests.
+  const isTokens = outcome.dimension !== undefined && outcome.dimension !== "requests" &&
+    outcome.dimension !== "concurrency"
   const [tracker, correction] = isTokens
     ? LimitTracker.refused(answered.state.tokens, LimitTracker.tokenLaw, {
       cost: cost.inputTokens + cost.outputTokens,

@@ -222,7 +222,8 @@ export const make: Effect.Effect<Telemetry["Service"]> = Effect.gen(function*() 
   const records = new Map<string, Mutable<UsageRecord>>()
 
   const recordOf = (demand: Demand): Mutable<UsageRecord> => {
-    const id = `${demand.key.id}|${demand.credential}|${demand.workload}`
+    // The length keeps "a|b" with "c" apart from "a" with "b|c".
+    const id = `${demand.key.id}|${demand.credential.length}|${demand.credential}|${demand.workload}`
     const found = records.get(id) ?? (records.size < usageCapacity ? undefined : records.get(otherId))
     if (found !== undefined) return found
     const other = records.size >= usageCapacity
@@ -248,7 +249,9 @@ export const make: Effect.Effect<Telemetry["Service"]> = Effect.gen(function*() 
   return Telemetry.of({
     isHeard: () => listeners > 0,
     emit: (event) => {
-      if (listeners > 0) PubSub.publishUnsafe(pubsub, event)
+      if (listeners === 0) return
+      // When full, `publishUnsafe` would lose this event, the newest; `publish` lets go of the oldest and never waits.
+      if (!PubSub.publishUnsafe(pubsub, event)) Effect.runSync(PubSub.publish(pubsub, event))
     },
     events: Stream.unwrap(Effect.acquireRelease(
       Effect.sync(() => {

@@ -23,11 +23,25 @@ const make = (): Heap.Heap<Element> =>
     }
   })
 
-/** What holds after every step: what is held is held once, each knows its place, and the first comes before all. */
+/** Takes the first until nothing is left: the ranks in that order. */
+const drain = (heap: Heap.Heap<Element>): ReadonlyArray<number> => {
+  const order: Array<number> = []
+  for (let first = heap.first(); first !== undefined; first = heap.first()) {
+    order.push(first.rank)
+    heap.remove(first)
+  }
+  return order
+}
+
+/** What holds after every step: what is held is held once, knows its place and comes after its parent. */
 const check = ({ gone, held }: Model, heap: Heap.Heap<Element>): void => {
   assert.strictEqual(heap.size(), held.length)
   assert.sameMembers([...heap.elements()], held)
-  for (const [place, element] of heap.elements().entries()) assert.strictEqual(element.place, place)
+  for (const [place, element] of heap.elements().entries()) {
+    assert.strictEqual(element.place, place)
+    // Taking the first hides a wrong order for long, so it is looked for inside.
+    if (place > 0) assert.isAtMost(heap.elements()[(place - 1) >> 1]!.rank, element.rank)
+  }
   for (const { place } of gone) assert.strictEqual(place, -1)
   const first = heap.first()
   assert.strictEqual(first?.rank, held.length === 0 ? undefined : Math.min(...held.map(({ rank }) => rank)))
@@ -93,17 +107,27 @@ describe("a heap", () => {
     )
   })
 
-  it("gives everything back in order", () => {
-    fc.assert(fc.property(fc.array(fc.integer(), { maxLength: 200 }), (ranks) => {
+  it("gives everything back in order, whatever was removed from within", () => {
+    const ranks = fc.array(fc.record({ rank: fc.integer(), stays: fc.boolean() }), { maxLength: 200 })
+    fc.assert(fc.property(ranks, (ranks) => {
       const heap = make()
-      for (const rank of ranks) heap.add(element(rank))
-      const order: Array<number> = []
-      for (let first = heap.first(); first !== undefined; first = heap.first()) {
-        order.push(first.rank)
-        heap.remove(first)
-      }
-      assert.deepStrictEqual(order, [...ranks].sort((a, b) => a - b))
+      const elements = ranks.map(({ rank }) => element(rank))
+      for (const element of elements) heap.add(element)
+      for (const [i, { stays }] of ranks.entries()) if (!stays) heap.remove(elements[i]!)
+      assert.deepStrictEqual(
+        drain(heap),
+        ranks.filter(({ stays }) => stays).map(({ rank }) => rank).sort((a, b) => a - b)
+      )
     }))
+  })
+
+  it("lets what fills a gap rise above its new parent", () => {
+    const heap = make()
+    // 11 leaves from below 10, and the 3 that takes its place came from below 1.
+    const elements = [0, 10, 1, 11, 12, 2, 3].map(element)
+    for (const element of elements) heap.add(element)
+    remove(elements[3]!, { held: elements, gone: [] }, heap)
+    assert.deepStrictEqual(drain(heap), [0, 1, 2, 3, 10, 12])
   })
 
   it("does not remove what another heap holds at the same place", () => {

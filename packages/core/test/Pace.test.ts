@@ -10,7 +10,12 @@ const rates = fc.record({ perSecond: double(0.05, 5_000), burstSeconds: double(0
 const full = (rate: Pace.Rate, atMillis = 0): Pace.Credit => ({ units: rate.burst, atMillis })
 
 /** Starts a call as soon as it may: when it started, and the credit after it. */
-const startNext = (credit: Pace.Credit, rate: Pace.Rate, from: number, units: number): readonly [number, Pace.Credit] => {
+const startNext = (
+  credit: Pace.Credit,
+  rate: Pace.Rate,
+  from: number,
+  units: number
+): readonly [number, Pace.Credit] => {
   const asked = Pace.refill(credit, rate, from)
   const at = from + Pace.delayMillis(asked, rate, 0)
   return [at, Pace.spend(Pace.refill(asked, rate, at), units)]

@@ -144,8 +144,10 @@ describe("the laws catch a store that", () => {
       law: "what was learned outlives the holder who learned it",
       faulty: (store) => ({
         giveBack: (key, holder) =>
-          Effect.flatMap(Effect.orDie(store.borrow(key, { holder, held: 0, demand: 0 })), ({ epoch }) =>
-            Effect.andThen(Effect.ignore(store.publish(key, epoch, {})), store.giveBack(key, holder)))
+          Effect.flatMap(
+            Effect.orDie(store.borrow(key, { holder, held: 0, demand: 0 })),
+            ({ epoch }) => Effect.andThen(Effect.ignore(store.publish(key, epoch, {})), store.giveBack(key, holder))
+          )
       })
     },
     {
@@ -174,7 +176,7 @@ describe("the laws catch a store that", () => {
     })
   }
 
-  it("breaks any of them: each law has a store that only it was made to catch", () => {
+  it("breaks any one of them", () => {
     assert.sameMembers([...new Set(faults.map(({ law }) => law))], PaceStoreSuite.laws.map(({ name }) => name))
   })
 })
@@ -239,9 +241,10 @@ describe("the store in memory", () => {
       })
       const known = (model: string) =>
         Effect.map(borrow("b", 1, undefined, keyOf(model)), ({ learned }) => learned !== undefined)
-      for (const model of ["held", "oldest", "newer"]) yield* learn(model)
+      for (const model of ["held", "newer", "oldest"]) yield* learn(model)
       yield* store.giveBack(keyOf("oldest"), "a")
-      yield* store.giveBack(keyOf("newer"), "a")
+      assert.isTrue(yield* known("newer"))
+      for (const holder of ["a", "b"]) yield* store.giveBack(keyOf("newer"), holder)
       yield* learn("one too many")
       assert.isTrue(yield* known("held"))
       assert.isTrue(yield* known("newer"))
@@ -264,49 +267,67 @@ describe("the store in memory", () => {
   it("never lends more than the whole, however holders come, go, fall silent and time passes", () => {
     const holder = fc.constantFrom("a", "b", "c", "d")
     const step = fc.oneof(
-      { weight: 6, arbitrary: fc.record({ does: fc.constant("ask" as const), holder, demand: fc.double({ min: 0, max: 3, noNaN: true }) }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          does: fc.constant("ask" as const),
+          holder,
+          demand: fc.double({ min: 0, max: 3, noNaN: true })
+        })
+      },
       { weight: 1, arbitrary: fc.record({ does: fc.constant("leave" as const), holder }) },
-      { weight: 2, arbitrary: fc.record({ does: fc.constant("pass" as const), millis: fc.integer({ min: 0, max: 1_500 }) }) }
+      {
+        weight: 2,
+        arbitrary: fc.record({
+          does: fc.constant("pass" as const),
+          millis: fc.oneof(fc.nat({ max: 1_500 }), fc.constantFrom(999, 1_000))
+        })
+      }
     )
-    return fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.boolean(), (steps, obeys) =>
-      Effect.runPromise(
-        Effect.gen(function*() {
-          const store = yield* PaceStore.PaceStore
-          const context = yield* Effect.context<never>()
-          const live = new Map<string, Live>()
-          let now = 0
-          const ask = (holder: string, demand: number): Effect.Effect<void> =>
-            Effect.gen(function*() {
-              const recall = () => {
-                if (obeys) Effect.runSyncWith(context)(ask(holder, demand))
-                else live.set(holder, ending(live.get(holder)!, now))
+    return fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), fc.boolean(), (steps, obeys) =>
+        Effect.runPromise(
+          Effect.gen(function*() {
+            const store = yield* PaceStore.PaceStore
+            const context = yield* Effect.context()
+            const live = new Map<string, Live>()
+            let now = 0
+            const ask = (holder: string, demand: number): Effect.Effect<void> =>
+              Effect.gen(function*() {
+                const recall = () => {
+                  if (obeys) Effect.runSyncWith(context)(ask(holder, demand))
+                  else live.set(holder, ending(live.get(holder)!, now))
+                }
+                const loan = yield* Effect.orDie(store.borrow(key, { holder, held: 0, demand, recall }))
+                live.set(holder, { share: loan.share, untilMillis: now + loan.validForMillis })
+              })
+            for (const step of steps) {
+              if (step.does === "pass") {
+                now += step.millis
+                yield* TestClock.adjust(step.millis)
               }
-              const loan = yield* Effect.orDie(store.borrow(key, { holder, held: 0, demand, recall }))
-              live.set(holder, { share: loan.share, untilMillis: now + loan.validForMillis })
-            })
-          for (const step of steps) {
-            if (step.does === "pass") {
-              now += step.millis
-              yield* TestClock.adjust(step.millis)
+              if (step.does === "ask") yield* ask(step.holder, step.demand)
+              if (step.does === "leave") {
+                live.delete(step.holder)
+                yield* store.giveBack(key, step.holder)
+              }
+              const shares = [...live.values()].filter(({ untilMillis }) => untilMillis > now).map(({ share }) => share)
+              assert.isAtMost(shares.reduce((sum, share) => sum + share, 0), 1 + 1e-9)
             }
-            if (step.does === "ask") yield* ask(step.holder, step.demand)
-            if (step.does === "leave") {
-              live.delete(step.holder)
-              yield* store.giveBack(key, step.holder)
-            }
-            const shares = [...live.values()].filter(({ untilMillis }) => untilMillis > now).map(({ share }) => share)
-            assert.isAtMost(shares.reduce((sum, share) => sum + share, 0), 1 + 1e-9)
-          }
-        }).pipe(memory(), Effect.provide(TestClock.layer()))
-      )))
+          }).pipe(memory(), Effect.provide(TestClock.layer()))
+        ))
+    )
   })
 })
 
 describe("dealing by max-min", () => {
-  const demands = fc.array(fc.oneof(fc.double({ min: 0, max: 3, noNaN: true }), fc.constant(0.25), fc.constant(Infinity)), {
-    minLength: 1,
-    maxLength: 12
-  })
+  const demands = fc.array(
+    fc.oneof(fc.double({ min: 0, max: 3, noNaN: true }), fc.constant(0.25), fc.constant(Infinity)),
+    {
+      minLength: 1,
+      maxLength: 12
+    }
+  )
 
   it("gives Doorman's shares", () => {
     // youtube/doorman algorithm_test.go, FairShare; its subclients are holders with an equal part of the wants.
@@ -356,7 +377,7 @@ describe("dealing by max-min", () => {
 
 /** The store in memory, for which no time ever passes. */
 const stoppedMemory = Layer.unwrap(Effect.map(Clock.Clock, (clock) => {
-  const stopped: Clock.Clock = { ...clock, monotonicTimeNanosUnsafe: () => 0n }
+  const stopped: Clock.Clock = Object.assign(Object.create(clock), { monotonicTimeNanosUnsafe: () => 0n })
   return PaceStore.layerMemory().pipe(Layer.provide(Layer.succeed(Clock.Clock, stopped)))
 }))
 
@@ -381,8 +402,11 @@ function lending(
 function takingAll(store: Store): Partial<Store> {
   return {
     publish: (key, epoch, learned) =>
-      Effect.flatMap(store.publish(key, epoch, learned), (published) =>
-        published._tag === "Newer" ? store.publish(key, published.lesson.epoch, learned) : Effect.succeed(published))
+      Effect.flatMap(
+        store.publish(key, epoch, learned),
+        (published) =>
+          published._tag === "Newer" ? store.publish(key, published.lesson.epoch, learned) : Effect.succeed(published)
+      )
   }
 }
 

@@ -144,7 +144,7 @@ describe("Pacer attempts", () => {
     Effect.gen(function*() {
       const pacer = yield* Pacer.Pacer
       const exits = [
-        yield* Effect.exit(pacer.run(demand(), () => {
+        yield* Effect.exit(pacer.run(demand(), (): Effect.Effect<void> => {
           throw new Error("thrown")
         })),
         yield* Effect.exit(pacer.run(demand(), () => Effect.fail("failed" as const))),

@@ -9,12 +9,15 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
 import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Runtime from "effect/Runtime"
 import manifest from "../package.json" with { type: "json" }
 
+import { demoCommand } from "./cli/demo.ts"
 import { limitsCommand } from "./cli/limits.ts"
 import { providerCommand } from "./cli/provider.ts"
 import { runCommand } from "./cli/run.ts"
@@ -22,7 +25,7 @@ import { UserError } from "./cli/UserError.ts"
 
 const evenkeel = Command.make("evenkeel").pipe(
   Command.withDescription("Sends traffic to rate-limited APIs as fast as they will accept it, and no faster"),
-  Command.withSubcommands([runCommand, providerCommand, limitsCommand])
+  Command.withSubcommands([runCommand, demoCommand, providerCommand, limitsCommand])
 )
 
 /** 2 for bad usage, the run's own status for a `UserError`, 130 for Ctrl-C, 70 for a fault of ours. */
@@ -44,10 +47,26 @@ const say = (cause: Cause.Cause<unknown>): void => {
   )
 }
 
+/** A mistake is one line; help is for who asks for it. */
+const presenter: CliOutput.Presenter = {
+  present: (output) =>
+    output._tag === "InvalidInvocation"
+      ? Console.error(
+        `evenkeel: ${output.errors.map((error) => error.message).join("; ")}; see ${
+          output.commandPath.join(" ")
+        } --help`
+      )
+      : CliOutput.defaultPresenter.present(output)
+}
+
 const teardown: Runtime.Teardown = (exit, onExit) => onExit(Exit.isSuccess(exit) ? 0 : exitCodeOf(exit.cause))
+
+// A second Ctrl-C does not wait for calls in flight. One that a wrapper such as pnpm passes on at once is not a second.
+process.once("SIGINT", () => setTimeout(() => process.once("SIGINT", () => process.exit(130)), 100).unref())
 
 Command.runWith(evenkeel, { version: manifest.version })(process.argv.slice(2)).pipe(
   Effect.tapCause((cause) => Effect.sync(() => say(cause))),
+  Effect.provideService(CliOutput.Presenter, presenter),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({ disableErrorReporting: true, teardown })
 )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as CanonicalJson from "@evenkeel/node/cli/CanonicalJson"
+import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
 import * as fc from "fast-check"
 
 /** The same value with the keys of every object in reverse order. */

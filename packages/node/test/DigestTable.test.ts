@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as DigestTable from "@evenkeel/node/cli/DigestTable"
+import * as DigestTable from "../src/cli/DigestTable.ts"
 import * as fc from "fast-check"
 
 const word = fc.nat({ max: 2 ** 32 - 1 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as EchoModel from "@evenkeel/node/echo/EchoModel"
+import * as EchoModel from "../src/echo/EchoModel.ts"
 import * as Result from "effect/Result"
 import * as fc from "fast-check"
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as CanonicalJson from "@evenkeel/node/cli/CanonicalJson"
-import * as JobFile from "@evenkeel/node/cli/JobFile"
-import * as ResultFile from "@evenkeel/node/cli/ResultFile"
+import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
+import * as JobFile from "../src/cli/JobFile.ts"
+import * as ResultFile from "../src/cli/ResultFile.ts"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
@@ -433,7 +433,7 @@ describe("the lock of a ResultFile", () => {
         // Each says when it is ready, waits for the go, and keeps what it wins until its input ends.
         const children = Array.from({ length: 4 }, () =>
           child(
-            `import * as ResultFile from "@evenkeel/node/cli/ResultFile"
+            `import * as ResultFile from "../src/cli/ResultFile.ts"
            import * as Effect from "effect/Effect"
            const [place, rounds] = process.argv.slice(1)
            console.log("ready")
@@ -475,7 +475,7 @@ describe("the lock of a ResultFile", () => {
       const path = yield* results
       const reported = yield* Effect.promise(async () => {
         const writer = child(
-          `import * as ResultFile from "@evenkeel/node/cli/ResultFile"
+          `import * as ResultFile from "../src/cli/ResultFile.ts"
            import * as Effect from "effect/Effect"
            import * as fs from "node:fs"
            await Effect.runPromise(Effect.scoped(Effect.gen(function*() {

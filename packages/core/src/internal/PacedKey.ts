@@ -5,7 +5,7 @@
  * waits, sets a timer or talks to a store; the time is an argument. All of it belongs to one pacer in one thread.
  */
 import type { Queue, WaitingCall } from "../CallScheduler.ts"
-import { type Cost, costIn, type Key, oneRequest } from "../Demand.ts"
+import { type Cost, costIn, type Demand, type Key, oneRequest } from "../Demand.ts"
 import type { LimitReading, Outcome } from "../Outcome.ts"
 import * as Pace from "../Pace.ts"
 import { Closed, LargerThanLimit, type Reason, type StoreUnavailable, TooLate } from "../PaceError.ts"
@@ -33,6 +33,24 @@ export interface Call extends WaitingCall {
   last: Outcome | undefined
   resume: ((refusal: Reason | undefined) => void) | undefined
 }
+
+/** A call that has just been offered. */
+export const newCall = (demand: Demand, sequence: number, now: number): Call => ({
+  demand,
+  arrivedAtMillis: now,
+  deadlineAtMillis: now + demand.startWithinMillis,
+  sequence,
+  place: -1,
+  phase: "new",
+  attempts: RetryPolicy.noAttempts,
+  attempt: 0,
+  queuedAtMillis: now,
+  dueAtMillis: 0,
+  deadlinePlace: -1,
+  duePlace: -1,
+  last: undefined,
+  resume: undefined
+})
 
 /** What one attempt reserved, until it is settled. */
 export interface Reservation {

@@ -98,13 +98,13 @@ export class PacerLoop {
     interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome
   ): Effect.Effect<A, E | PaceError.PaceError, R> {
     return Effect.uninterruptibleMask((restore) => {
-      if (this.closed) return this.unsent(undefined, demand.key, pacerClosed)
+      if (this.closed) return notSent(demand.key, pacerClosed)
       const key = this.keyOf(demand.key)
       if (key === undefined) {
-        return this.unsent(undefined, demand.key, new PaceError.TooManyKeys({ capacity: this.bounds.maxKeys }))
+        return notSent(demand.key, new PaceError.TooManyKeys({ capacity: this.bounds.maxKeys }))
       }
       key.counts.calls++
-      return this.offer(key, this.newCall(demand), attempt, interpret, restore)
+      return this.offer(key, PacedKey.newCall(demand, this.sequence++, this.now()), attempt, interpret, restore)
     })
   }
 
@@ -123,14 +123,16 @@ export class PacerLoop {
   ): Effect.Effect<A, E | PaceError.PaceError, R> {
     const now = this.now()
     const refusal = PacedKey.refusal(key, call, now)
-    if (refusal !== undefined) return this.unsent(key, key.key, refusal)
+    if (refusal !== undefined) return this.unsent(key, call, refusal)
     this.renewIfDue(key, now)
+    // Nobody waits, so what somebody waited for before does not count as what held this call back.
+    if (key.queue.size() === 0) key.binding = undefined
     if (key.queue.size() === 0 && PacedKey.delayMillis(key, call, now) === 0) {
       this.start(key, call, now)
       return this.attempt(key, call, attempt, interpret, restore)
     }
     if (this.waiting >= this.bounds.maxWaiting) {
-      return this.unsent(key, key.key, new PaceError.QueueFull({ capacity: this.bounds.maxWaiting }))
+      return this.unsent(key, call, new PaceError.QueueFull({ capacity: this.bounds.maxWaiting }))
     }
     const turn = this.waitFor(key, call, restore, () => this.enqueue(key, call, this.now()))
     return Effect.flatMap(turn, () => this.attempt(key, call, attempt, interpret, restore))
@@ -147,7 +149,7 @@ export class PacerLoop {
     const wait = Effect.callback<void, PaceError.PaceError>((resume) => {
       call.resume = (refusal) => {
         call.resume = undefined
-        resume(refusal === undefined ? Effect.void : this.unsent(key, key.key, refusal))
+        resume(refusal === undefined ? Effect.void : this.unsent(key, call, refusal))
       }
       begin()
     })
@@ -211,7 +213,7 @@ export class PacerLoop {
       this.emit({ _tag: "KeyOpened", ...this.about(key, now) })
     }
     this.settleUnread(key, now)
-    this.refuseLate(key, (deadlineAtMillis) => deadlineAtMillis < now)
+    if (this.refuseLate(key, (deadlineAtMillis) => deadlineAtMillis < now)) return
     for (let call = key.backoffs.first(); call !== undefined && call.dueAtMillis <= now; call = key.backoffs.first()) {
       key.backoffs.remove(call)
       call.phase = "waiting"
@@ -230,7 +232,7 @@ export class PacerLoop {
       delay = Infinity
     }
     // A call may start at its deadline; one that did not is too late, and whoever it held up may be next.
-    if (this.refuseLate(key, (deadlineAtMillis) => deadlineAtMillis <= now)) key.pumpAgain = true
+    if (this.refuseLate(key, (deadlineAtMillis) => deadlineAtMillis <= now)) return
     this.setTimer(key, Math.min(now + delay, this.nextEvent(key)), now)
   }
 
@@ -318,11 +320,11 @@ export class PacerLoop {
       this.ended(key, call, decision.reason)
       return exit
     }
-    if (this.closed) return this.unsent(key, key.key, pacerClosed)
+    if (this.closed) return this.unsent(key, call, pacerClosed)
     const [allowance, extraMillis] = RetryPolicy.draw(key.allowance, now)
     call.dueAtMillis = now + decision.delayMillis + extraMillis
     const refusal = PacedKey.refusal(key, call, now, call.dueAtMillis)
-    if (refusal !== undefined) return this.unsent(key, key.key, refusal)
+    if (refusal !== undefined) return this.unsent(key, call, refusal)
     key.allowance = allowance
     key.counts.retries++
     if (outcome._tag === "Unknown") key.counts.possiblyBilledTwice++
@@ -407,18 +409,14 @@ export class PacerLoop {
     }
   }
 
+  /** Refuses the call with the earliest deadline if that is late, and asks for another round. */
   refuseLate(key: PacedKey.PacedKey, isLate: (deadlineAtMillis: number) => boolean): boolean {
-    let some = false
-    for (
-      let call = key.deadlines.first();
-      call !== undefined && isLate(call.deadlineAtMillis);
-      call = key.deadlines.first()
-    ) {
-      some = true
-      this.leave(key, call)
-      call.resume?.(new PaceError.TooLate({ waitedMillis: this.now() - call.arrivedAtMillis, last: call.last }))
-    }
-    return some
+    const call = key.deadlines.first()
+    if (call === undefined || !isLate(call.deadlineAtMillis)) return false
+    key.pumpAgain = true
+    this.leave(key, call)
+    call.resume?.(new PaceError.TooLate({ waitedMillis: this.now() - call.arrivedAtMillis, last: call.last }))
+    return true
   }
 
   /** Closes the key or the credential, and refuses what can not wait for it to open. */
@@ -487,7 +485,7 @@ export class PacerLoop {
    * clocks: a machine that slept asks before it spends.
    */
   renewIfDue(key: PacedKey.PacedKey, now: number): void {
-    if (key.leaseEndsAtMillis === Infinity || now < key.renewAtMillis) return
+    if (now < key.renewAtMillis) return
     if (now >= key.leaseEndsAtMillis || this.services.clock.currentTimeMillisUnsafe() >= key.leaseEndsAtWallMillis) {
       key.ready = false
     }
@@ -532,6 +530,7 @@ export class PacerLoop {
   borrowed(key: PacedKey.PacedKey, loan: PaceStore.Loan): void {
     this.renewals.delete(key)
     const now = this.now()
+    if (storeIsLost(key)) this.emit({ _tag: "StoreBack", ...this.about(key, now) })
     const first = key.holders === 0
     if (first && loan.learned !== undefined) {
       key.state = key.controller.start(now, loan.learned, loan.ageMillis)
@@ -554,7 +553,7 @@ export class PacerLoop {
   storeLost(key: PacedKey.PacedKey, cause: unknown): void {
     this.renewals.delete(key)
     const now = this.now()
-    this.emit({ _tag: "StoreLost", ...this.about(key, now) })
+    if (!storeIsLost(key)) this.emit({ _tag: "StoreLost", ...this.about(key, now) })
     if (key.holders === 0) {
       this.keys.delete(key.key.id)
       key.storeFailure = new PaceError.StoreUnavailable({ cause })
@@ -565,8 +564,8 @@ export class PacerLoop {
       return
     }
     key.share = Math.min(key.share, 1 / key.holders)
-    key.leaseEndsAtMillis = now + storeRetryMillis
-    key.renewAtMillis = key.leaseEndsAtMillis
+    key.leaseEndsAtMillis = Infinity
+    key.renewAtMillis = now + storeRetryMillis
     key.leaseEndsAtWallMillis = Infinity
     key.ready = true
     this.pump(key, now)
@@ -629,34 +628,16 @@ export class PacerLoop {
 
   // Telling what happened.
 
-  newCall(demand: Demand): PacedKey.Call {
-    const now = this.now()
-    return {
-      demand,
-      arrivedAtMillis: now,
-      deadlineAtMillis: now + demand.startWithinMillis,
-      sequence: this.sequence++,
-      place: -1,
-      phase: "new",
-      attempts: RetryPolicy.noAttempts,
-      attempt: 0,
-      queuedAtMillis: now,
-      dueAtMillis: 0,
-      deadlinePlace: -1,
-      duePlace: -1,
-      last: undefined,
-      resume: undefined
-    }
-  }
-
   tell(key: PacedKey.PacedKey, event: RateController.Event, now: number): void {
     const reason = PacedKey.advance(key, event, now)
     if (reason !== undefined) this.paceChanged(key, reason, now)
   }
 
-  unsent(key: PacedKey.PacedKey | undefined, name: Key, reason: PaceError.Reason) {
-    if (key !== undefined) key.counts.unsent++
-    return Effect.fail(new PaceError.PaceError({ key: name, reason }))
+  unsent(key: PacedKey.PacedKey, call: PacedKey.Call, reason: PaceError.Reason) {
+    key.counts.unsent++
+    call.phase = "ended"
+    this.ended(key, call, reason._tag)
+    return notSent(key.key, reason)
   }
 
   about(key: PacedKey.PacedKey, now: number): { readonly atMillis: number; readonly key: string } {
@@ -686,6 +667,12 @@ export class PacerLoop {
     })
   }
 }
+
+/** Its share has no end, and yet is to be asked for again. */
+const storeIsLost = (key: PacedKey.PacedKey): boolean =>
+  key.leaseEndsAtMillis === Infinity && key.renewAtMillis !== Infinity
+
+const notSent = (key: Key, reason: PaceError.Reason) => Effect.fail(new PaceError.PaceError({ key, reason }))
 
 const pacerClosed = new PaceError.Closed({
   scope: "pacer",

@@ -25,14 +25,6 @@ import * as crypto from "node:crypto"
  * **Gotchas**
  *
  * It sees numbers as JavaScript read them: two integers beyond 2⁵³ that round to the same double are the same.
- *
- * **Example** (The order of keys does not matter)
- *
- * ```ts
- * import * as CanonicalJson from "@evenkeel/node/cli/CanonicalJson"
- *
- * CanonicalJson.stringify({ b: [1e3, "é"], a: null }) // => '{"a":null,"b":[1000,"é"]}'
- * ```
  */
 export const stringify = (value: unknown): string => write(value, 0)
 

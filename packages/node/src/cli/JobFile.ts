@@ -207,16 +207,6 @@ export const read = (file: JobFile): Effect.Effect<Reader, never, Scope.Scope> =
  * **Errors**
  *
  * Throws a `RangeError` when `baseUrl` is not a URL.
- *
- * **Example** (A version is not doubled)
- *
- * ```ts
- * import * as JobFile from "@evenkeel/node/cli/JobFile"
- * import * as Result from "effect/Result"
- *
- * JobFile.resolvePath("https://api.together.xyz/v1", "/v1/chat/completions") // => Result.succeed("/chat/completions")
- * JobFile.resolvePath("https://api.together.xyz", "/v1/embeddings") // => Result.succeed("/v1/embeddings")
- * ```
  */
 export const resolvePath = (baseUrl: string, url: string): Result.Result<string, string> => {
   if (!URL.canParse(baseUrl)) throw new RangeError(`JobFile.resolvePath: not a URL: ${baseUrl}`)

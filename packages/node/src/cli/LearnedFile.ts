@@ -70,8 +70,12 @@ export const save = (snapshot: Telemetry.Snapshot): Effect.Effect<void> =>
     yield* Effect.tryPromise(async () => {
       await fs.mkdir(path.dirname(place), { recursive: true, mode: 0o700 })
       const draft = `${place}.${process.pid}`
-      await fs.writeFile(draft, JSON.stringify({ version: 1, keys: Object.fromEntries(newest) }), { mode: 0o600 })
-      await fs.rename(draft, place)
+      try {
+        await fs.writeFile(draft, JSON.stringify({ version: 1, keys: Object.fromEntries(newest) }), { mode: 0o600 })
+        await fs.rename(draft, place)
+      } finally {
+        await fs.rm(draft, { force: true })
+      }
     })
   }).pipe(Effect.catchCause(() => Effect.logDebug("what was learned could not be kept")))
 

@@ -187,26 +187,41 @@ const feed = Effect.fnUntraced(function*(run: Run, client: PacedClient, slots: S
       }
       const weight = Math.min(slotCount(run.job), 1 + Math.floor(line.body.length / slotBytes))
       yield* slots.take(weight)
-      const open: OpenLine = { inFlight: false, fiber: undefined }
-      run.open.add(open)
-      const send = sendLine(run, client, line, stopped).pipe(Effect.provideService(CurrentLine, open))
-      open.fiber = yield* Effect.forkDetach(Effect.onExit(send, (exit) =>
-        Effect.suspend(() => {
-          run.open.delete(open)
-          if (Exit.isFailure(exit) && !Exit.hasInterrupts(exit)) return Deferred.done(stopped, Exit.failCause(exit.cause))
-          if (run.fed && run.open.size === 0) return finish(run, stopped)
-          return Effect.asVoid(slots.release(weight))
-        })))
+      yield* Effect.uninterruptible(begin(run, client, line, stopped, slots.release(weight)))
     }
   }
   run.fed = true
   if (run.open.size === 0) yield* finish(run, stopped)
 })
 
+/** Starts a line in a fiber of its own. Whatever becomes of the fiber, even if it never began, the line is let go. */
+const begin = Effect.fnUntraced(function*(
+  run: Run,
+  client: PacedClient,
+  line: JobFile.JobLine,
+  stopped: Stopped,
+  release: Effect.Effect<unknown>
+) {
+  const open: OpenLine = { inFlight: false, fiber: undefined }
+  run.open.add(open)
+  const send = sendLine(run, client, line, stopped).pipe(Effect.provideService(CurrentLine, open))
+  const fiber = yield* Effect.forkDetach(send)
+  open.fiber = fiber
+  fiber.addObserver((exit) => {
+    run.open.delete(open)
+    const failed = Exit.isFailure(exit) && !Exit.hasInterrupts(exit)
+    const last = run.fed && run.open.size === 0
+    Effect.runFork(
+      failed ? Deferred.done(stopped, Exit.failCause(exit.cause)) : last ? finish(run, stopped) : release
+    )
+  })
+})
+
 /** All lines have their row, or are left for a later run. */
 const finish = (run: Run, stopped: Stopped): Effect.Effect<void> => {
-  const late = run.now() >= run.job.deadlineAtMillis
-  return Effect.asVoid(Deferred.succeed(stopped, run.quota ?? (late ? deadlineStop : undefined)))
+  const { answered, answeredBefore, failed, failedBefore, requests } = run.tally()
+  const complete = answered + failed + answeredBefore + failedBefore >= requests
+  return Effect.asVoid(Deferred.succeed(stopped, run.quota ?? (complete ? undefined : deadlineStop)))
 }
 
 /** One line on its way to its row. */
@@ -249,7 +264,7 @@ const keepResponse = Effect.fnUntraced(function*(
   const { headers, status } = response
   const requestId = run.job.profile.requestId(headers, text.length < maxParsed ? text : undefined) ?? null
   const answer = { statusCode: status, requestId, body: text }
-  if (status >= 200 && status < 300) return yield* keepRow(run, line, answer, null)
+  if (status >= 200 && status < 300) return yield* keepRow(run, line, answer, isJson(text) ? null : notJson)
   const nowMillis = yield* Clock.currentTimeMillis
   const outcome = run.job.profile.classify({ status, headers, body: text, nowMillis })
   const stop = stopOf(outcome)
@@ -304,8 +319,20 @@ const stopOf = (outcome: Outcome.Outcome): Report.Stop | undefined => {
 
 const deadlineStop: Report.Stop = {
   reason: "deadline",
-  message: "the deadline has passed",
+  message: "nothing more can begin by the deadline",
   continueAfterMillis: undefined
+}
+
+/** A page of something in front of the provider, when it came each time. */
+const notJson = { code: "not_json", message: "the answer is not whole JSON" }
+
+const isJson = (text: string): boolean => {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** What went wrong at the bottom of a chain of causes: `connect ECONNREFUSED 127.0.0.1:9`. */

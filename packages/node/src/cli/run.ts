@@ -156,7 +156,9 @@ const send = Effect.fnUntraced(function*(typed: Flags, job: Runner.Job) {
   })
   const stopped = yield* Effect.raceFirst(running.done, longClosure(pacer)).pipe(
     Effect.onInterrupt(() =>
-      Effect.flatMap(end(interrupted), (report) => Effect.ignore(conclude(typed, report, job.results.path)))
+      // An interruption carries no error that the executable could show.
+      Effect.flatMap(end(interrupted), (report) =>
+        Effect.catch(conclude(typed, report, job.results.path), (error) => Console.error(`evenkeel: ${error.message}`)))
     ),
     Effect.onError(() => running.drain(0))
   )

@@ -76,17 +76,6 @@ export const tokens = (characters: number): number => Math.ceil(characters / cha
  * **Errors**
  *
  * A body of another shape is a refusal with status 400 that names the field.
- *
- * **Example**
- *
- * ```ts
- * import * as EchoModel from "@evenkeel/node/echo/EchoModel"
- * import * as Result from "effect/Result"
- *
- * const call = Result.getOrThrow(EchoModel.readChat({ model: "m", messages: [{ role: "user", content: "hello" }] }))
- * call.content // => "hello"
- * call.inputTokens // => 2
- * ```
  */
 export const readChat = (body: unknown): Result.Result<Chat, Refusal> =>
   Result.map(Result.mapError(parseChat(body), refusalOf), (request): Chat => {
