@@ -1,6 +1,6 @@
 /**
  * The examples of the documentation, as programs: every `ts` fence in a doc comment of the packages' sources, in the
- * README and in `docs`.
+ * READMEs and in `docs`.
  *
  * Here belongs finding them, turning `expr // => value` into an assertion, and writing them where `@evenkeel/X` resolves.
  * `DocExamples.test.ts` of core and node runs them; run as a script, this file type-checks them all. A fence marked
@@ -29,7 +29,9 @@ export const all = (): ReadonlyArray<Example> => [
   ...Source.filesUnder("packages", /\.tsx?$/).filter(({ path }) => /^packages\/[a-z]+\/src\//.test(path)).flatMap(
     inCode
   ),
-  ...Source.filesUnder("", /^README\.md$/).filter(({ path }) => path === "README.md").flatMap(inMarkdown),
+  ...Source.filesUnder("", /^README\.md$/)
+    .filter(({ path }) => /^(?:packages\/[a-z]+\/)?README\.md$/.test(path))
+    .flatMap(inMarkdown),
   ...Source.filesUnder("docs", /\.md$/).flatMap(inMarkdown)
 ]
 

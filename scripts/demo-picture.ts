@@ -22,8 +22,8 @@ const runsOf = (line: string): ReadonlyArray<Run> => {
   const runs: Array<Run> = []
   let column = 0
   let code = "0"
-  for (const part of line.split(/\u001b\[(\d+)m/).entries()) {
-    const [index, text] = part
+  // eslint-disable-next-line no-control-regex -- colours begin with it
+  for (const [index, text] of line.split(/\u001b\[(\d+)m/).entries()) {
     if (index % 2 === 1) {
       code = text
       continue
@@ -54,7 +54,7 @@ const drawRun = ({ code, column, text }: Run, row: number): string => {
       `${escaped(text)}</text>`
   }
   const path = Array.from(text, (block, index) => {
-    const height = (rowHeight * Math.max(0, eighths.indexOf(block))) / 8
+    const height = (blockHeight * Math.max(0, eighths.indexOf(block))) / 8
     return height === 0
       ? ""
       : `M${at(x + index * columnWidth)} ${at(y + rowHeight)}v-${at(height)}h${at(columnWidth)}v${at(height)}z`
@@ -87,6 +87,8 @@ const columns = 80
 const fontSize = 14
 const columnWidth = 8.4
 const rowHeight = 19
+/** A little less, so that the charts of two rows stay apart. */
+const blockHeight = 17
 const baseline = 14
 const margin = 14
 /** Below the buttons of the window. */

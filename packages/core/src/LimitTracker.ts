@@ -231,7 +231,7 @@ export const lesson = (self: LimitTracker): Readonly<Record<string, unknown>> =>
 /** Takes over what another holder has just learned; a lesson that is not one changes nothing. */
 export const adopt = (self: LimitTracker, told: unknown): LimitTracker => {
   if (typeof told !== "object" || told === null) return self
-  const { active, advertised, ceiling, hasHeader, refused, trim } = told as ReturnType<typeof lesson>
+  const { active, advertised, ceiling, hasHeader, refused, trim }: Readonly<Record<string, unknown>> = { ...told }
   return typeof advertised === "number" && advertised > 0 && advertised < Infinity &&
       typeof trim === "number" && Number.isFinite(trim)
     ? {

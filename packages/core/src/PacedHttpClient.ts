@@ -20,7 +20,7 @@ import * as Credential from "./Credential.ts"
 import * as Demand from "./Demand.ts"
 import * as PacedResponse from "./internal/PacedResponse.ts"
 import * as Outcome from "./Outcome.ts"
-import { PaceError } from "./PaceError.ts"
+import type { PaceError } from "./PaceError.ts"
 import * as Pacer from "./Pacer.ts"
 import * as ProviderProfile from "./ProviderProfile.ts"
 
@@ -137,12 +137,16 @@ export const layer = (
     Effect.gen(function*() {
       const client = yield* HttpClient.HttpClient
       const paced = yield* make(client, options)
-      return HttpClient.transform(paced, (send, request) =>
+      const send = (request: HttpClientRequest) =>
         Effect.catchIf(
-          send,
+          paced.execute(request),
           (error): error is PaceError => error._tag === "PaceError",
           (cause) => Effect.fail(transportError(request, cause, cause.message))
-        )) as HttpClient.HttpClient
+        )
+      return HttpClient.makeWith<HttpClientError.HttpClientError, never, HttpClientError.HttpClientError, never>(
+        Effect.flatMap(send),
+        Effect.succeed
+      )
     })
   )
 
@@ -282,7 +286,7 @@ const transportError = (
 const profileOf = (request: HttpClientRequest): ProviderProfile.ProviderProfile =>
   ProviderProfile.forHost(urlOf(request).hostname)
 
-const urlOf = (request: HttpClientRequest): URL => URL.parse(request.url) ?? nowhere
+const urlOf = (request: HttpClientRequest): URL => URL.canParse(request.url) ? new URL(request.url) : nowhere
 
 const secretOf = (request: HttpClientRequest): string =>
   request.headers["authorization"] ?? request.headers["x-api-key"] ?? request.headers["api-key"] ?? ""

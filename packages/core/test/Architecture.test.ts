@@ -12,7 +12,7 @@ import * as Source from "../../../scripts/SourceText.ts"
  */
 const rows: ReadonlyArray<{ row: string; modules: ReadonlyArray<string>; among?: true }> = [
   { row: "structures", modules: ["internal/Heap"] },
-  { row: "words", modules: ["Demand", "Pace", "Outcome", "ApiError", "PaceError"], among: true },
+  { row: "words", modules: ["Demand", "Pace", "Outcome", "ApiError", "PaceError", "Credential"], among: true },
   {
     row: "decisions",
     modules: [
@@ -30,8 +30,8 @@ const rows: ReadonlyArray<{ row: string; modules: ReadonlyArray<string>; among?:
     among: true
   },
   { row: "state", modules: ["PaceStore", "Telemetry"] },
-  { row: "loop", modules: ["internal/PacedKey", "Pacer"], among: true },
-  { row: "edges", modules: ["PacedHttpClient", "PacedFetch", "ServerLimiter"] },
+  { row: "loop", modules: ["internal/PacedKey", "internal/PacerLoop", "Pacer"], among: true },
+  { row: "edges", modules: ["internal/PacedResponse", "PacedHttpClient", "PacedFetch", "ServerLimiter"], among: true },
   { row: "testing", modules: ["testing/*"], among: true },
   { row: "door", modules: ["index"] }
 ]

@@ -295,7 +295,7 @@ describe("LimitTracker", () => {
         // Below ten a second each probe is a large part of what is sent.
         assert.isAtMost(refusals, 0.05 * 60 * limit + 25)
       }),
-      { numRuns: 300 }
+      { numRuns: 150 }
     )
   })
 })

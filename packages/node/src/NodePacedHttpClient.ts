@@ -9,7 +9,7 @@ import type * as Pacer from "@evenkeel/core/Pacer"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
-import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { EnvHttpProxyAgent } from "undici"
@@ -28,7 +28,8 @@ export interface Options extends PacedHttpClient.Options {
 }
 
 /**
- * An unpaced client over undici, that honours `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+ * An unpaced client over undici, that honours `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`. Nothing on this machine is asked
+ * for through a proxy.
  */
 export const layerUndici = (
   options?: Pick<Options, "maxConnections" | "connectTimeoutMillis">
@@ -40,7 +41,8 @@ export const layerUndici = (
         Effect.sync(() =>
           new EnvHttpProxyAgent({
             ...(options?.maxConnections === undefined ? {} : { connections: options.maxConnections }),
-            connect: { timeout: options?.connectTimeoutMillis ?? 10_000 }
+            connect: { timeout: options?.connectTimeoutMillis ?? 10_000 },
+            noProxy: `${process.env["no_proxy"] ?? process.env["NO_PROXY"] ?? ""},localhost,127.0.0.1,[::1]`
           })
         ),
         (agent) => Effect.promise(() => agent.destroy())
@@ -62,7 +64,7 @@ export const layerUndici = (
  * import * as EchoProvider from "@evenkeel/node/EchoProvider"
  * import * as NodePacedHttpClient from "@evenkeel/node/NodePacedHttpClient"
  * import * as Effect from "effect/Effect"
- * import * as HttpClient from "effect/http/HttpClient"
+ * import type * as HttpClient from "effect/http/HttpClient"
  * import * as Layer from "effect/Layer"
  *
  * const program = Effect.gen(function*() {

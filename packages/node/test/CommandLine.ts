@@ -29,10 +29,10 @@ export interface Started {
   readonly ended: Effect.Effect<Ended>
 }
 
-/** What a process gets beside its arguments. */
+/** What a process gets beside its arguments. Standard input ends after `stdin`, unless that is `endless`. */
 export interface Options {
   readonly env?: Readonly<Record<string, string>> | undefined
-  readonly stdin?: string | Buffer | undefined
+  readonly stdin?: string | Buffer | { readonly endless: string } | undefined
 }
 
 /** A folder for one test, which is the working directory of its processes and holds what they learn. */
@@ -134,7 +134,8 @@ const spawn = (cwd: string, args: ReadonlyArray<string>, options: Options = {}):
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text))
   // A process that ends before it has read its input is no fault of the test.
   child.stdin.on("error", () => {})
-  child.stdin.end(options.stdin)
+  if (typeof options.stdin === "object" && "endless" in options.stdin) child.stdin.write(options.stdin.endless)
+  else child.stdin.end(options.stdin)
   const closed = new Promise<Ended>((resolve, reject) => {
     child.once("error", reject)
     child.once("close", (code, signal) =>

@@ -194,6 +194,19 @@ describe.concurrent("evenkeel run, on the way", () => {
       assert.strictEqual(provider.seen.length, 2)
     }))
 
+  it.live("counts no line as sent that a proxy did not let through", () =>
+    Effect.gen(function*() {
+      const folder = yield* CommandLine.folder
+      folder.write("job.jsonl", CommandLine.chats(1))
+      const proxy = yield* refusingProxy
+      const ended = yield* folder.run(
+        job("https://provider.invalid/v1", "--api-key-env", "MINE", "--deadline", "2", "--retries", "0"),
+        { env: { HTTPS_PROXY: proxy, MINE: "sk-mine" } }
+      )
+      assert.strictEqual(ended.code, 3, ended.stderr)
+      assert.isAbove(JSON.parse(ended.stdout).neverConnected, 0)
+    }))
+
   it.live("goes through HTTPS_PROXY to a host of its own key", () =>
     Effect.gen(function*() {
       const folder = yield* CommandLine.folder
@@ -206,6 +219,8 @@ describe.concurrent("evenkeel run, on the way", () => {
       )
       // The other end of the tunnel speaks no TLS, so nothing was ever sent.
       assert.strictEqual(ended.code, 3, ended.stderr)
+      assert.isAbove(JSON.parse(ended.stdout).neverConnected, 0)
+      assert.strictEqual(JSON.parse(ended.stdout).possiblyBilledTwice, 0)
       assert.strictEqual(proxy.asked()[0], "provider.invalid:443")
       assert.strictEqual(provider.seen.length, 0)
       assert.notInclude(ended.stdout + ended.stderr, "sk-mine")
@@ -214,6 +229,20 @@ describe.concurrent("evenkeel run, on the way", () => {
 
 /** A port where nobody listens. */
 const freePort = Effect.scoped(Effect.map(FakeProvider.make(() => ({})), ({ port }) => port))
+
+/** A proxy that opens no tunnel. */
+const refusingProxy = Effect.map(
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const server = Http.createServer()
+      server.on("connect", (_, socket: Net.Socket) => socket.end("HTTP/1.1 503 Service Unavailable\r\n\r\n"))
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+      return server
+    }),
+    (server) => Effect.promise(() => new Promise<void>((resolve) => void server.close(() => resolve())))
+  ),
+  (server) => `http://127.0.0.1:${(server.address() as Net.AddressInfo).port}`
+)
 
 /** A proxy that leads everybody to one port, by tunnel or by absolute URL, and remembers who was asked for. */
 const makeProxy = (port: number) =>

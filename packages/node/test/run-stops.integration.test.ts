@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as EchoProvider from "@evenkeel/node/EchoProvider"
 import * as Effect from "effect/Effect"
+import * as fs from "node:fs"
 import * as CommandLine from "./CommandLine.ts"
 import * as FakeProvider from "./FakeProvider.ts"
 
@@ -98,6 +99,24 @@ describe.concurrent("evenkeel run, interrupted", () => {
       // All back off, so that nothing needs waiting for.
       assert.isBelow(performance.now() - at, 4_000)
       assert.match(ended.stderr, /left open +3\n/)
+    }))
+})
+
+describe.concurrent("evenkeel run, not yet begun", () => {
+  it.live("ends at Ctrl-C while it still reads, and leaves nothing behind", () =>
+    Effect.gen(function*() {
+      const folder = yield* CommandLine.folder
+      const run = yield* folder.start(
+        ["run", "-", "--output", "out.jsonl", "--base-url", "http://127.0.0.1:9/v1"],
+        { stdin: { endless: CommandLine.chats(3) }, env: { TMPDIR: folder.path } }
+      )
+      yield* Effect.sleep(1_500)
+      run.kill("SIGINT")
+      const ended = yield* run.ended
+      assert.strictEqual(ended.code, 130, ended.stderr)
+      assert.notInclude(ended.stderr, "    at ")
+      assert.isBelow(ended.seconds, 8)
+      assert.deepStrictEqual(fs.readdirSync(folder.path).filter((name) => !name.startsWith("node-")), [])
     }))
 })
 

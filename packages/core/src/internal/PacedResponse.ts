@@ -30,7 +30,7 @@ export const watch = (
   const settled = <A, E>(read: Effect.Effect<A, E>, usageIn: (body: A) => Partial<Cost> | undefined) =>
     Effect.onExit(read, (exit) => Effect.sync(() => held.settle(exit._tag === "Success" ? usageIn(exit.value) : undefined)))
   const text = (body: string) => usageOfText(body, usage)
-  const define = <A>(get: () => A): PropertyDescriptor => ({ configurable: true, get })
+  const define = (get: () => unknown): PropertyDescriptor => ({ configurable: true, get })
   return Object.create(response, {
     text: define(() => settled(response.text, text)),
     json: define(() => settled(response.json, usage)),

@@ -40,7 +40,7 @@ export interface Attempt {
 /** A reservation kept past the end of the attempt. */
 export interface Held {
   readonly touch: () => void
-  readonly settle: (used?: Partial<Cost> | undefined) => void
+  readonly settle: (used?: Partial<Cost>) => void
 }
 
 /** What a loop is made of. */
@@ -557,7 +557,7 @@ export class PacerLoop {
     if (key.holders === 0) {
       this.keys.delete(key.key.id)
       key.storeFailure = new PaceError.StoreUnavailable({ cause })
-      for (const call of [...key.queue.waiting()]) {
+      for (const call of key.queue.waiting().slice()) {
         this.leave(key, call)
         call.resume?.(key.storeFailure)
       }

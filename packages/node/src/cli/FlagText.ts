@@ -83,7 +83,7 @@ export const duration = (
 ): Effect.Effect<number | undefined, UserError> => {
   if (Option.isNone(typed)) return Effect.undefined
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|)$/.exec(typed.value)
-  const millis = match === null ? NaN : Number(match[1]) * unitMillis[match[2] as keyof typeof unitMillis]
+  const millis = Number(match?.[1]) * (unitMillis[match?.[2] ?? ""] ?? NaN)
   return millis > 0 && millis <= mostMillis
     ? Effect.succeed(millis)
     : mistake(flag, `"${typed.value}" is not a time such as 90, 90s, 10m or 2h, at most 720h`)
@@ -121,7 +121,7 @@ export const mistake = (flag: string, message: string): UserError =>
 /** Plain decimals: no sign, no exponent, no other base. */
 export const decimal = /^\d+(\.\d+)?$/
 
-const unitMillis = { "ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000 }
+const unitMillis: Readonly<Record<string, number>> = { "ms": 1, "s": 1_000, "": 1_000, "m": 60_000, "h": 3_600_000 }
 
 /** Thirty days: longer than any job should take, and far below what arithmetic can hold. */
 const mostMillis = 30 * 86_400_000

@@ -1,5 +1,5 @@
 /**
- * What a person sees of a run under way: two lines that are redrawn on a terminal, plain lines elsewhere.
+ * What a person sees of a run under way: a few lines that are redrawn on a terminal, plain lines elsewhere.
  *
  * Here belongs the display. It reads a tally and a snapshot, and knows nothing of how they come about.
  */
@@ -26,7 +26,7 @@ export const standardError: Screen = {
     process.stderr.write(text)
   },
   columns: () => Math.max(20, process.stderr.columns ?? 80),
-  animated: process.stderr.isTTY === true && process.env["TERM"] !== "dumb"
+  animated: process.stderr.isTTY && process.env["TERM"] !== "dumb"
 }
 
 /** What the display shows at an instant. */
@@ -78,17 +78,21 @@ export const describe = (moment: Moment, perSecond: number): ReadonlyArray<strin
     `${Report.thousands(ended)}/${Report.thousands(tally.requests)} done`,
     `${Report.thousands(tally.failed + tally.failedBefore)} failed`,
     `${Report.thousands(sum((key) => key.inFlight))} in flight`,
-    `${Report.thousands(Math.max(0, left - sum((key) => key.inFlight)))} waiting`,
-    left > 0 && perSecond > 0 ? `about ${Report.clock(left / perSecond)} left` : ""
+    `${Report.thousands(Math.max(0, left - sum((key) => key.inFlight)))} waiting`
   ]
   const second = [
     paceOf(busy),
     `429 ${Report.thousands(sum((key) => key.counts.limited))}`,
     `503 ${Report.thousands(Math.max(0, sum((key) => key.counts.overloaded) - tally.neverConnected))}`,
-    `${Report.thousands(tokens)} tokens`,
+    `${Report.thousands(tokens)} tokens`
+  ]
+  const third = [
+    left > 0 && perSecond > 0 ? `about ${Report.clock(left / perSecond)} left` : "",
     tally.connectionTrouble === undefined ? waitOf(busy) : `no connection: ${tally.connectionTrouble}; trying on`
   ]
-  return [first, second].map((parts) => parts.filter((part) => part !== "").join(" · "))
+  return [first, second, third]
+    .map((parts) => parts.filter((part) => part !== "").join(" · "))
+    .filter((line) => line !== "")
 }
 
 /** `pace 98.2/s of 100/s`: what we send at, and what the provider told last. */

@@ -131,7 +131,7 @@ export const summary = (report: Report, output: string): string => {
 
 /** 90 as `1:30`, 4000 as `1:06:40`, below a minute `12.3 s`. */
 export const clock = (seconds: number): string => {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
   const whole = Math.round(seconds)
   const pad = (value: number) => String(value).padStart(2, "0")
   const minutes = Math.floor(whole / 60) % 60

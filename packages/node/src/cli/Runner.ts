@@ -244,7 +244,9 @@ const sendLine = Effect.fnUntraced(function*(run: Run, client: PacedClient, line
   )
   if (Exit.isSuccess(exit)) return yield* keepResponse(run, line, exit.value.response, exit.value.text, stopped)
   const failure = Exit.findErrorOption(exit)
-  if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+  if (failure._tag === "None") {
+    return yield* Exit.hasInterrupts(exit) ? Effect.interrupt : Effect.die(Cause.squash(exit.cause))
+  }
   const error = failure.value
   if (error._tag === "PaceError") return yield* keepUnsent(run, line, error)
   const outcome = PacedHttpClient.interpretFailure(exit)

@@ -374,10 +374,10 @@ const show = (screen: Progress.Screen, measure: Effect.Effect<Measured>): Effect
     const lines = liveLines(now, columns, process.stderr.rows ?? 24)
     // One write, and a terminal that knows how holds it back until it is whole: so nothing flickers.
     const text = lines.map((line) => `${line}\u001b[K\n`).join("")
-    screen.write(`\u001b[?2026h${drawn > 0 ? `\u001b[${drawn}A` : ""}${text}\u001b[J\u001b[?2026l`)
+    screen.write(`\u001b[?2026h${drawn > 0 ? `\r\u001b[${drawn}A` : ""}${text}\u001b[J\u001b[?2026l`)
     drawn = lines.length
   })
-  const clear = () => screen.write(`${drawn > 0 ? `\u001b[${drawn}A\u001b[J` : ""}\u001b[?25h`)
+  const clear = () => screen.write(`${drawn > 0 ? `\r\u001b[${drawn}A\u001b[J` : ""}\u001b[?25h`)
   return Effect.sync(() => screen.write("\u001b[?25l")).pipe(
     Effect.andThen(Effect.forever(Effect.andThen(draw, Effect.sleep(redrawMillis)))),
     Effect.ensuring(Effect.sync(clear))
@@ -413,12 +413,13 @@ export const summary = (
   const shown =
     `Evenkeel answered ${Report.thousands(evenkeel.answered)} of ${Report.thousands(requests)} requests and ` +
     `was refused ${times(refusedOf(evenkeel))}; fixed concurrency was refused ${times(refusedOf(fixedConcurrency))} ` +
-    `and lost ${Report.thousands(fixedConcurrency.lost)}. ` +
-    "Next, send requests of your own (README.md says how to write the file):"
+    `and lost ${Report.thousands(fixedConcurrency.lost)}.`
+  const next = "Next, send requests of your own (README.md says how to write the file):"
   return [
     ...table(measured, { columns, colour: options.colour, live: false }),
     "",
     ...wrapped(shown, columns),
+    ...wrapped(next, columns),
     "  pnpm evenkeel run requests.jsonl --output answers.jsonl"
   ].join("\n")
 }
@@ -471,7 +472,7 @@ const liveRows = (measured: Measured, width: number, row: Row): ReadonlyArray<st
 ]
 
 const endRows = (row: Row): ReadonlyArray<string> => [
-  row("answered", (side) => Report.thousands(side.answered), () => "good"),
+  row("answered", (side) => Report.thousands(side.answered), (side) => side.lost === 0 ? "good" : "plain"),
   ...lossRows(row),
   row("last answer at", (side) => Report.clock(side.lastAnswerSeconds)),
   row("answered per s", (side) => side.answeredPerSecond.toFixed(1))
@@ -537,7 +538,7 @@ const painted = (text: string, style: Style, colour: boolean): string =>
 
 /** No colour for who asks for none, and for what is not a terminal. */
 const isColoured = (stream: NodeJS.WriteStream): boolean =>
-  stream.isTTY === true && process.env["TERM"] !== "dumb" && (process.env["NO_COLOR"] ?? "") === ""
+  stream.isTTY && process.env["TERM"] !== "dumb" && (process.env["NO_COLOR"] ?? "") === ""
 
 const times = (count: number): string => count === 1 ? "once" : `${Report.thousands(count)} times`
 
