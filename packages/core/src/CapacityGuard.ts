@@ -18,6 +18,12 @@
  * **Units**
  *
  * Instants in milliseconds on the pacing clock, `usual` a share from 0 to 1, rates per second.
+ *
+ * **Details**
+ *
+ * Refusals come back before answers do, so that a share of verdicts would begin near one. `sent` therefore counts calls
+ * that left long enough ago to have been refused; `fresh` and `older` are those of the last two half delays, which are
+ * not counted yet.
  */
 export interface CapacityGuard {
   readonly mode: "open" | "testing" | "on" | "probing"
@@ -29,6 +35,9 @@ export interface CapacityGuard {
   readonly testUntilMillis: number
   readonly sinceMillis: number
   readonly sent: number
+  readonly fresh: number
+  readonly older: number
+  readonly agedAtMillis: number
   readonly overloaded: number
   readonly inARow: number
   readonly gapMillis: number
@@ -47,6 +56,9 @@ export const make = (now: number): CapacityGuard => ({
   testUntilMillis: Infinity,
   sinceMillis: now,
   sent: 0,
+  fresh: 0,
+  older: 0,
+  agedAtMillis: now,
   overloaded: 0,
   inARow: 0,
   gapMillis: firstGapMillis,
@@ -71,7 +83,18 @@ export const wakeAtMillis = (self: CapacityGuard): number =>
 /** A call was sent; `paceRate` is what the limit allows, calls per second. */
 export const sent = (self: CapacityGuard, paceRate: number, now: number): CapacityGuard => {
   const probe = self.mode === "probing" && self.probeSentAtMillis === Infinity ? now : self.probeSentAtMillis
-  const counted = { ...self, probeSentAtMillis: probe }
+  const aged = now - self.agedAtMillis >= self.delayMillis / 2
+  const old = self.mode === "open" && self.sent >= spanCalls
+  const counted: CapacityGuard = {
+    ...self,
+    probeSentAtMillis: probe,
+    fresh: aged ? 1 : self.fresh + 1,
+    older: aged ? self.fresh : self.older,
+    sent: aged ? (old ? self.sent / 2 : self.sent) + self.older : self.sent,
+    overloaded: aged && old ? self.overloaded / 2 : self.overloaded,
+    agedAtMillis: aged ? now : self.agedAtMillis
+  }
+  if (self.mode === "testing" && aged) return judge(counted, paceRate, now)
   if (self.mode !== "on") return counted
   const elapsed = Math.min(1, Math.max(0, now - self.grownAtMillis) / 1000)
   const grown = self.ratePerSecond * Math.exp((self.before === 1 ? recoveryPerSecond : growthPerSecond) * elapsed)
@@ -115,11 +138,9 @@ export const overloaded = (self: CapacityGuard, sentAtMillis: number, paceRate: 
 /** Counts one verdict, in spans that are forgotten in halves, so that a share is always a recent one. */
 const counted = (self: CapacityGuard, sentAtMillis: number, overloads: number, now: number): CapacityGuard => {
   if (sentAtMillis < self.sinceMillis) return self
-  const old = self.mode === "open" && self.sent >= spanCalls
   return {
     ...self,
-    sent: (old ? self.sent / 2 : self.sent) + 1,
-    overloaded: (old ? self.overloaded / 2 : self.overloaded) + overloads,
+    overloaded: self.overloaded + overloads,
     inARow: overloads === 1 ? self.inARow + 1 : 0,
     usual: self.usual * Math.exp(-Math.max(0, now - self.usualAtMillis) / usualMillis),
     usualAtMillis: now
@@ -127,11 +148,11 @@ const counted = (self: CapacityGuard, sentAtMillis: number, overloads: number, n
 }
 
 const judge = (self: CapacityGuard, paceRate: number, now: number): CapacityGuard => {
-  const share = self.overloaded / Math.max(1, self.sent)
-  if (self.inARow >= (share > 0.5 ? 6 : 12)) return probe(self, now)
+  const share = Math.min(1, self.overloaded / Math.max(1, self.sent))
+  if (self.inARow >= 6 && self.sent >= 6 && share > 0.9) return probe(self, now)
   if (self.mode === "open") {
     const noise = 3 * Math.sqrt((share * (1 - share)) / Math.max(1, self.sent))
-    return self.sent >= 10 && self.overloaded >= 4 && share > self.usual + 0.05 + noise
+    return self.sent >= 30 && self.overloaded >= 4 && share > self.usual + 0.05 + noise
       ? test(self, share, paceRate, now)
       : self
   }
@@ -186,6 +207,9 @@ const restart = (self: CapacityGuard, now: number): CapacityGuard => ({
   ...self,
   sinceMillis: now,
   sent: 0,
+  fresh: 0,
+  older: 0,
+  agedAtMillis: now,
   overloaded: 0,
   inARow: 0,
   testUntilMillis: Infinity

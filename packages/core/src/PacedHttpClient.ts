@@ -307,14 +307,13 @@ const parse = (text: string): unknown => {
   }
 }
 
-/** Looks for a code that says so down the chain of causes. */
+/** Looks for an error that says so down the chain of causes. */
 const neverConnected = (error: unknown): boolean => {
   let cause = error
   for (let depth = 0; depth < 8 && typeof cause === "object" && cause !== null; depth++) {
-    const { code } = cause as { readonly code?: unknown }
-    if (typeof code === "string" && (connectionCodes.has(code) || code.startsWith("ERR_TLS") || code.startsWith("CERT_"))) {
-      return true
-    }
+    const { code, message, syscall } = cause as { readonly [K in "code" | "message" | "syscall"]?: unknown }
+    if (syscall === "connect" || (typeof message === "string" && connectionMessages.test(message))) return true
+    if (typeof code === "string" && (connectionCodes.has(code) || /^(?:ERR_TLS|ERR_SSL|CERT_)/.test(code))) return true
     const errors = (cause as { readonly errors?: unknown }).errors
     cause = Array.isArray(errors) ? errors[0] : (cause as { readonly cause?: unknown }).cause
   }
@@ -332,11 +331,16 @@ const connectionCodes = new Set([
   "ENETDOWN",
   "EADDRNOTAVAIL",
   "UND_ERR_CONNECT_TIMEOUT",
+  "UND_ERR_PRX_CONN",
+  "UND_ERR_PRX_TLS",
   "DEPTH_ZERO_SELF_SIGNED_CERT",
   "SELF_SIGNED_CERT_IN_CHAIN",
   "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
   "UNABLE_TO_GET_ISSUER_CERT_LOCALLY"
 ])
+
+/** How Node.js and undici tell of a handshake that broke off and a tunnel that a proxy refused: their codes say less. */
+const connectionMessages = /before secure TLS connection was established|!== 200 when HTTP Tunneling/
 
 const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"])
 

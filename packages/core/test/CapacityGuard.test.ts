@@ -45,7 +45,11 @@ const simulate = ({ latency = 1.5, overloaded, perSecond, seconds, seed }: Run) 
       guard = CapacityGuard.sent(guard, perSecond, now)
     }
   }
-  return { guard, rates, within: (from: number, to: number) => sends.filter((at) => at >= from * 1000 && at < to * 1000) }
+  return {
+    guard,
+    rates,
+    within: (from: number, to: number) => sends.filter((at) => at >= from * 1000 && at < to * 1000)
+  }
 }
 
 /** The longest time in seconds that the rate was below a share of the pace. */

@@ -58,9 +58,11 @@ describe("Pacer with the adaptive controller", () => {
               yield* TestClock.adjust("30 seconds")
               const { attempt, seen } = Bench.starts()
               const from = yield* Bench.now
-              const accepted = () => Effect.delay(Effect.void, "500 millis")
+              const accepted = () =>
+                Effect.delay(Effect.void, "500 millis")
               for (let i = 0; i < 3; i++) {
-                const call = pacer.run(demand(options), () => Effect.andThen(attempt(), accepted()))
+                const call = pacer.run(demand(options), () =>
+                  Effect.andThen(attempt(), accepted()))
                 yield* fork(Effect.forever(call))
               }
               yield* TestClock.adjust("2 minutes")

@@ -173,7 +173,14 @@ describe("Pacer retries", () => {
       assert.strictEqual(yield* Fiber.join(value), last)
       assert.deepStrictEqual(yield* Fiber.join(failure), Exit.fail({ number: 3 }))
       const { counts } = yield* only(pacer)
-      assert.deepInclude(counts, { calls: 2, attempts: 6, retries: 4, limited: 2, overloaded: 4, possiblyBilledTwice: 0 })
+      assert.deepInclude(counts, {
+        calls: 2,
+        attempts: 6,
+        retries: 4,
+        limited: 2,
+        overloaded: 4,
+        possiblyBilledTwice: 0
+      })
     }).pipe(Effect.provide(paced({
       controller: perSecond(100),
       policy: { maxFailures: 2, maxRefusals: 2, retryUnknown: false }
@@ -225,7 +232,10 @@ describe("Pacer retries", () => {
       for (const name of ["second", "third", "fourth", "fifth"]) yield* call(name, Outcome.accepted())
       yield* TestClock.adjust("10 seconds")
       // The hint of 2.5 s, and up to a tenth more: it is back before the fourth second's turn.
-      assert.deepStrictEqual(seen, [["first", 1], ["second", 1], ["third", 1], ["first", 2], ["fourth", 1], ["fifth", 1]])
+      assert.deepStrictEqual(seen, [["first", 1], ["second", 1], ["third", 1], ["first", 2], ["fourth", 1], [
+        "fifth",
+        1
+      ]])
     }).pipe(Effect.provide(paced({ policy: RetryPolicy.standard }))))
 
   it.effect("each delay is the policy's: doubling, with jitter between half and whole", () =>

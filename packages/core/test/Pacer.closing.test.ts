@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Outcome from "@evenkeel/core/Outcome"
-import * as PaceStore from "@evenkeel/core/PaceStore"
 import * as Pacer from "@evenkeel/core/Pacer"
+import * as PaceStore from "@evenkeel/core/PaceStore"
 import * as RateController from "@evenkeel/core/RateController"
 import * as RetryPolicy from "@evenkeel/core/RetryPolicy"
 import * as Clock from "effect/Clock"
@@ -116,7 +116,12 @@ describe("Pacer closing", () => {
       assert.isDefined(first.pollUnsafe())
       const later = yield* fork(answering(pacer, bad("third"), refused))
       for (const call of [waiting[0]!, later]) {
-        assert.deepInclude(reasonOf(call), { _tag: "Closed", scope: "credential", reason: "unauthorized", last: refused })
+        assert.deepInclude(reasonOf(call), {
+          _tag: "Closed",
+          scope: "credential",
+          reason: "unauthorized",
+          last: refused
+        })
       }
       yield* TestClock.adjust("1 second")
       assert.strictEqual(ended(good)._tag, "Success")
@@ -256,7 +261,9 @@ describe("Pacer's end", () => {
             () => Effect.sync(() => void sleeping--)
           )
       })
-      const { end, pacer } = yield* ending({ policy: RetryPolicy.persistent }).pipe(Effect.provideService(Clock.Clock, counting))
+      const { end, pacer } = yield* ending({ policy: RetryPolicy.persistent }).pipe(
+        Effect.provideService(Clock.Clock, counting)
+      )
       yield* answering(pacer, demand(), Outcome.accepted())
       yield* fork(answering(pacer, demand(), Outcome.accepted()))
       yield* fork(answering(pacer, demand({ key: keyOf("other") }), Outcome.overloaded()))

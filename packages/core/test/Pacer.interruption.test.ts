@@ -83,7 +83,9 @@ describe("Pacer interruption", () => {
       const snapshot = yield* only(pacer)
       assert.deepInclude(snapshot, empty)
       assert.strictEqual(snapshot.counts.attempts, 1)
-    }).pipe(Effect.provide(paced({ policy: RetryPolicy.persistent, controller: RateController.fixed({ inFlight: 2 }) }))))
+    }).pipe(
+      Effect.provide(paced({ policy: RetryPolicy.persistent, controller: RateController.fixed({ inFlight: 2 }) }))
+    ))
 
   it.effect("at the instant of a call's turn leaks no place", () =>
     Effect.gen(function*() {
@@ -115,7 +117,9 @@ describe("Pacer interruption", () => {
       const snapshot = yield* only(pacer)
       assert.deepInclude(snapshot, empty)
       assert.deepInclude(snapshot.counts, { attempts: 2, limited: 1, accepted: 1 })
-    }).pipe(Effect.provide(paced({ policy: RetryPolicy.persistent, controller: RateController.fixed({ inFlight: 1 }) }))))
+    }).pipe(
+      Effect.provide(paced({ policy: RetryPolicy.persistent, controller: RateController.fixed({ inFlight: 1 }) }))
+    ))
 
   it("at any instants leaves nothing behind, and the others are answered", () =>
     fc.assert(

@@ -45,7 +45,9 @@ describe("Pacer telemetry", () => {
         "CallSettled",
         "CallEnded"
       ])
-      const second = heard.filter((event) => "call" in event && event.call === 1)
+      const second = heard.filter((event) =>
+        "call" in event && event.call === 1
+      )
       assert.deepInclude(second[0], { waiting: 1, key: Bench.key.id, atMillis: 0 })
       const started = second[1]!
       assert.deepInclude(started, { attempt: 1, binding: "requests" })
@@ -136,11 +138,13 @@ describe("Pacer telemetry", () => {
                   closes: closes === undefined ? undefined : { scope: closes as "key", forMillis, reason: "quota" },
                   reading: { ...Outcome.nothingRead, limits }
                 })
-                yield* fork(Effect.exit(pacer.run(demand({ key: keyOf(model), startWithin, credential: model }), (attempt) =>
-                  Effect.sync(() => {
-                    if (hold) attempt.hold()
-                    return answer
-                  }), Bench.outcomeOf)))
+                yield* fork(
+                  Effect.exit(pacer.run(demand({ key: keyOf(model), startWithin, credential: model }), (attempt) =>
+                    Effect.sync(() => {
+                      if (hold) attempt.hold()
+                      return answer
+                    }), Bench.outcomeOf))
+                )
                 yield* TestClock.adjust("200 millis")
               }
               for (let round = 0; round < 3; round++) {

@@ -205,8 +205,9 @@ describe("Pacer bounds", () => {
             yield* TestClock.adjust("1 minute")
             assert.lengthOf(results, calls.length)
             for (const [deadline, started, end] of results) {
-              if (started === Infinity) assert.closeTo(end, deadline, 1)
-              else assert.isAtMost(started, deadline)
+              if (started === Infinity) {
+                assert.closeTo(end, deadline, 1)
+              } else assert.isAtMost(started, deadline)
             }
             const { counts, inFlight, waiting } = yield* only(pacer)
             assert.deepStrictEqual([inFlight, waiting, counts.attempts + counts.unsent], [0, 0, calls.length])

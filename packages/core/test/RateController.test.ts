@@ -115,7 +115,9 @@ describe("RateController.adaptive", () => {
       const { now, state } = live(history)
       let next = state
       let at = now
-      for (const pause of gaps) next = verdict(next, Outcome.overloaded({ connected: pause % 2 === 0 }), at += pause).state
+      for (const pause of gaps) {
+        next = verdict(next, Outcome.overloaded({ connected: pause % 2 === 0 }), at += pause).state
+      }
       assert.deepStrictEqual(trims(next), trims(state))
       assert.deepStrictEqual(rates(next).slice(0, 2), rates(state).slice(0, 2))
     }))

@@ -24,6 +24,7 @@ export interface Ended {
 /** A process that was started. Its streams are told as far as they have come. */
 export interface Started {
   readonly pid: number
+  readonly hasReadAll: () => boolean
   readonly stderr: () => string
   readonly kill: (signal: NodeJS.Signals) => void
   readonly ended: Effect.Effect<Ended>
@@ -89,7 +90,8 @@ export const folder: Effect.Effect<Folder, never, Scope.Scope> = Effect.map(
 
 /** A job of chats, a line each, whose ids are `c0`, `c1`, ... */
 export const chats = (count: number, model = "m"): string =>
-  Array.from({ length: count }, (_, index) => `${JSON.stringify(chat(`c${index}`, `question ${index}`, model))}\n`).join("")
+  Array.from({ length: count }, (_, index) => `${JSON.stringify(chat(`c${index}`, `question ${index}`, model))}\n`)
+    .join("")
 
 /** A line of a job. */
 export const chat = (customId: string, content: string, model = "m") => ({
@@ -138,11 +140,14 @@ const spawn = (cwd: string, args: ReadonlyArray<string>, options: Options = {}):
   else child.stdin.end(options.stdin)
   const closed = new Promise<Ended>((resolve, reject) => {
     child.once("error", reject)
-    child.once("close", (code, signal) =>
-      resolve({ code, signal, stdout, stderr, seconds: (performance.now() - startedAtMillis) / 1000 }))
+    child.once(
+      "close",
+      (code, signal) => resolve({ code, signal, stdout, stderr, seconds: (performance.now() - startedAtMillis) / 1000 })
+    )
   })
   return {
     pid: child.pid ?? -1,
+    hasReadAll: () => child.stdin.writableLength === 0,
     stderr: () => stderr,
     kill: (signal) => {
       child.kill(signal)

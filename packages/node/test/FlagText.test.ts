@@ -33,7 +33,9 @@ describe("FlagText", () => {
 
   it.effect("refuses times that are none, are over before they begin, or never end", () =>
     Effect.gen(function*() {
-      for (const text of ["", "0", "0h", "-1", "soon", "1d", "1 h", "1e3", "0x10", ".5", "Infinity", "NaN", "721h", "h"]) {
+      for (
+        const text of ["", "0", "0h", "-1", "soon", "1d", "1 h", "1e3", "0x10", ".5", "Infinity", "NaN", "721h", "h"]
+      ) {
         yield* rejects(duration(text), /^--deadline: ".*" is not a time such as 90, 90s, 10m or 2h/)
       }
     }))

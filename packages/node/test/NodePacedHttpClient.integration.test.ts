@@ -15,10 +15,10 @@ import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
-import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import * as Net from "node:net"
 import * as CommandLine from "./CommandLine.ts"
 import * as FakeProvider from "./FakeProvider.ts"
 
@@ -229,6 +229,20 @@ describe("NodePacedHttpClient", () => {
       )
     }))
 
+  it.live("knows a TLS connection that was never made from one that broke", () =>
+    Effect.gen(function*() {
+      const plain = yield* FakeProvider.make(FakeProvider.answered)
+      const dropping = yield* closingServer
+      yield* Effect.gen(function*() {
+        for (const port of [plain.port, dropping]) {
+          yield* Effect.flip(HttpClient.execute(chat({ url: `https://127.0.0.1:${port}` })))
+        }
+        yield* Effect.flip(HttpClient.execute(chat({ url: `http://127.0.0.1:${dropping}` })))
+        const { keys } = yield* Effect.flatMap(Pacer.Pacer, (pacer) => pacer.snapshot)
+        assert.deepStrictEqual(keys.map(({ counts }) => [counts.overloaded, counts.unknown]), [[1, 0], [1, 0], [0, 1]])
+      }).pipe(Effect.provide(client()), unpaced, Effect.provideService(RetryPolicy.Current, RetryPolicy.never))
+    }))
+
   it.live("fails with what kept a call from being sent, typed by `make` and as a cause in `layer`", () =>
     Effect.gen(function*() {
       const provider = yield* FakeProvider.make(FakeProvider.answered)
@@ -236,9 +250,9 @@ describe("NodePacedHttpClient", () => {
       yield* Effect.gen(function*() {
         yield* HttpClient.execute(chat(provider))
         const wrapped = yield* Effect.flip(now(HttpClient.execute(chat(provider))))
-        const cause = (wrapped as HttpClientError).reason.cause
+        const cause = wrapped.reason.cause
         assert.instanceOf(cause, PaceError)
-        assert.strictEqual((cause as PaceError).reason._tag, "TooLate")
+        assert.strictEqual(cause.reason._tag, "TooLate")
         assert.match(wrapped.message, /not sent: it could not start by its deadline/)
         const typed = yield* PacedHttpClient.make(yield* HttpClient.HttpClient)
         const error = yield* Effect.flip(now(typed.execute(chat(provider))))
@@ -350,3 +364,18 @@ describe("NodePacedHttpClient", () => {
       assert.strictEqual(wrong._tag, "ConfigError")
     }))
 })
+
+/** A server that closes each connection once something has come over it; its port. */
+const closingServer = Effect.map(
+  Effect.acquireRelease(
+    Effect.callback<Net.Server>((resume) => {
+      const server = Net.createServer((socket) => {
+        socket.on("error", () => {})
+        socket.once("data", () => socket.destroy())
+      })
+      server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+  ),
+  (server) => (server.address() as Net.AddressInfo).port
+)

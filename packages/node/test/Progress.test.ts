@@ -93,7 +93,7 @@ describe("Progress", () => {
     assert.strictEqual(pace({ told: told(60) }), "pace 98/s of 600/min told")
     assert.strictEqual(pace({ told: told(null) }), "pace 98/s of 600 told")
     assert.strictEqual(pace({ told: [] }), "pace 98/s")
-    assert.strictEqual(pace({ told: [], capacityPerSecond: 3.14159 }), "pace 3.1/s")
+    assert.strictEqual(pace({ told: [], capacityPerSecond: 3.456 }), "pace 3.5/s")
     assert.strictEqual(pace({ told: [], requestsPerSecond: null }), "pace free")
     assert.strictEqual(Progress.describe(moment([key(), key()]), 0)[1]?.split(" · ")[0], "2 models")
   })
@@ -144,7 +144,10 @@ describe("Progress", () => {
       const running = Effect.sync(() => {
         nowMillis += 10_000
         answered += 50
-        return { ...moment([key()], { requests: 1_000, answeredBefore: 0, failedBefore: 0, failed: 0, answered }), nowMillis }
+        return {
+          ...moment([key()], { requests: 1_000, answeredBefore: 0, failedBefore: 0, failed: 0, answered }),
+          nowMillis
+        }
       })
       const fiber = yield* Effect.forkChild(Progress.show(plain, running))
       yield* TestClock.adjust("20 seconds")

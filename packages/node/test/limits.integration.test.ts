@@ -71,7 +71,11 @@ describe.concurrent("evenkeel limits", () => {
     Effect.gen(function*() {
       const folder = yield* CommandLine.folder
       const provider = yield* FakeProvider.make(() =>
-        FakeProvider.refusal(429, { message: "slow down" }, { ...together, "x-ratelimit-remaining": "0", "retry-after": "3" })
+        FakeProvider.refusal(429, { message: "slow down" }, {
+          ...together,
+          "x-ratelimit-remaining": "0",
+          "retry-after": "3"
+        })
       )
       const ended = yield* folder.run(["limits", "--base-url", provider.url, "--model", "m"])
       assert.strictEqual(ended.code, 0, ended.stderr)

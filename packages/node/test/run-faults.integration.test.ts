@@ -68,7 +68,11 @@ describe.concurrent("evenkeel run, among faults", () => {
           case 3:
             return { body: "<html>not what was asked for</html>" }
           case 4:
-            return { headers: { "content-type": "application/json", "content-length": "1000" }, body: `{"choices":`, reset: true }
+            return {
+              headers: { "content-type": "application/json", "content-length": "1000" },
+              body: `{"choices":`,
+              reset: true
+            }
           case 5:
             return FakeProvider.refusal(503, { message: "busy" })
           case 6:

@@ -27,21 +27,34 @@ const mistakes: ReadonlyArray<Mistake> = [
     job: `${CommandLine.chats(6)}{"custom_id": "c6", "body": {\n${CommandLine.chats(3)}`,
     says: /job\.jsonl:7: not valid JSON/
   },
-  { is: "a custom_id that comes twice", args: here, job: line("a") + line("b") + line("a"), says: /job\.jsonl:3: .*"a".*line 1/ },
+  {
+    is: "a custom_id that comes twice",
+    args: here,
+    job: line("a") + line("b") + line("a"),
+    says: /job\.jsonl:3: .*"a".*line 1/
+  },
   {
     is: "an absolute URL",
     args: here,
     job: line("a", { url: "https://evil.example/v1/chat/completions" }),
     says: /job\.jsonl:1: url .* is not a path/
   },
-  { is: "a file that is not there", args: ["run", "no.jsonl", "--base-url", "URL"], says: /cannot read no\.jsonl: no such file/ },
+  {
+    is: "a file that is not there",
+    args: ["run", "no.jsonl", "--base-url", "URL"],
+    says: /cannot read no\.jsonl: no such file/
+  },
   { is: "no input at all", args: ["run"], says: /INPUT\.jsonl/ },
   { is: "an unknown flag", args: [...here, "--frobnicate"], says: /--frobnicate/ },
   { is: "a flag without its value", args: [...here, "--model"], says: /model/ },
   { is: "two inputs", args: [...here, "other.jsonl"], says: /other\.jsonl/ },
   { is: "a number that is none", args: [...here, "--rpm", "fast"], says: /--rpm: "fast" is not/ },
   { is: "a time that is none", args: [...here, "--deadline", "soon"], says: /--deadline: "soon" is not a time/ },
-  { is: "nonsense as base URL", args: ["run", "job.jsonl", "--base-url", "nonsense"], says: /--base-url: "nonsense" is not a URL/ },
+  {
+    is: "nonsense as base URL",
+    args: ["run", "job.jsonl", "--base-url", "nonsense"],
+    says: /--base-url: "nonsense" is not a URL/
+  },
   { is: "a missing key", args: ["run", "job.jsonl"], says: /TOGETHER_API_KEY is not set/ },
   {
     is: "another host, to which Together's key must not go",
@@ -56,14 +69,22 @@ const mistakes: ReadonlyArray<Mistake> = [
     says: /--base-url: .*http.*https/
   },
   { is: "a header without a colon", args: [...here, "--header", "nope"], says: /--header: .*Name: value/ },
-  { is: "an output that cannot be written", args: [...here, "--output", "no/such/folder/out.jsonl"], says: /out\.jsonl.*no such file/ },
+  {
+    is: "an output that cannot be written",
+    args: [...here, "--output", "no/such/folder/out.jsonl"],
+    says: /out\.jsonl.*no such file/
+  },
   {
     is: "an output that is no results file",
     args: [...here, "--output", "notes.txt"],
     prepare: (folder) => folder.write("notes.txt", "dear diary\n"),
     says: /notes\.txt:1: .*not a results file/
   },
-  { is: "standard input without --output", args: ["run", "-", "--base-url", "URL"], says: /--output: .*where the answers go/ },
+  {
+    is: "standard input without --output",
+    args: ["run", "-", "--base-url", "URL"],
+    says: /--output: .*where the answers go/
+  },
   {
     is: "a lock that another run holds",
     args: here,
@@ -80,7 +101,9 @@ const mistakes: ReadonlyArray<Mistake> = [
     prepare: (folder) =>
       folder.write(
         "job.results.jsonl",
-        `{"id":"ek-${"0".repeat(32)}","custom_id":"c0","response":{"status_code":200,"request_id":null,"body":{}},"error":null}\n`
+        `{"id":"ek-${
+          "0".repeat(32)
+        }","custom_id":"c0","response":{"status_code":200,"request_id":null,"body":{}},"error":null}\n`
       ),
     says: /job\.jsonl:1: .*not the one that was answered \(job\.results\.jsonl:1\).*--resend-changed/
   }
@@ -109,6 +132,24 @@ describe.concurrent("evenkeel run, refusing", () => {
         assert.isFalse(mistake.prepare === undefined && fs.existsSync(folder.at("job.results.jsonl")))
       }))
   }
+})
+
+describe.concurrent("evenkeel", () => {
+  it.live("helps, tells its version and completes", () =>
+    Effect.gen(function*() {
+      const folder = yield* CommandLine.folder
+      for (
+        const [args, says] of [
+          [["run", "--help"], /--retry-failed[^]*EXAMPLES/],
+          [["--version"], /^evenkeel v\d+\.\d+\.\d+\n$/],
+          [["--completions", "bash"], /evenkeel/]
+        ] as const
+      ) {
+        const ended = yield* folder.run(args)
+        assert.deepStrictEqual([ended.code, ended.stderr], [0, ""])
+        assert.match(ended.stdout, says)
+      }
+    }))
 })
 
 describe.concurrent("evenkeel run, reading", () => {

@@ -23,7 +23,10 @@ const assertAllAnswered = (folder: CommandLine.Folder, count: number): void => {
 /** The headers of a provider that is not in the way. */
 const roomy = { "x-ratelimit-limit": "500", "x-ratelimit-remaining": "499", "x-ratelimit-reset": "1" }
 
-const answeredFast = (seen: FakeProvider.Seen): FakeProvider.Answer => ({ ...FakeProvider.answered(seen), headers: roomy })
+const answeredFast = (seen: FakeProvider.Seen): FakeProvider.Answer => ({
+  ...FakeProvider.answered(seen),
+  headers: roomy
+})
 
 describe.concurrent("evenkeel run, interrupted", () => {
   it.live("lets calls in flight end, says how to continue, and continues", () =>
@@ -71,7 +74,9 @@ describe.concurrent("evenkeel run, interrupted", () => {
   it.live("ends at once at the second Ctrl-C", () =>
     Effect.gen(function*() {
       const folder = yield* CommandLine.folder
-      const provider = yield* FakeProvider.make((seen) => seen.number > 0 ? { hang: true } : FakeProvider.answered(seen))
+      const provider = yield* FakeProvider.make((seen) =>
+        seen.number > 0 ? { hang: true } : FakeProvider.answered(seen)
+      )
       folder.write("job.jsonl", CommandLine.chats(3))
       const run = yield* folder.start(job(provider))
       yield* CommandLine.until(() => provider.seen.length > 1)
@@ -108,9 +113,10 @@ describe.concurrent("evenkeel run, not yet begun", () => {
       const folder = yield* CommandLine.folder
       const run = yield* folder.start(
         ["run", "-", "--output", "out.jsonl", "--base-url", "http://127.0.0.1:9/v1"],
-        { stdin: { endless: CommandLine.chats(3) }, env: { TMPDIR: folder.path } }
+        // More than any pipe holds, so that it is read for certain.
+        { stdin: { endless: CommandLine.chats(30_000) }, env: { TMPDIR: folder.path } }
       )
-      yield* Effect.sleep(1_500)
+      yield* CommandLine.until(run.hasReadAll)
       run.kill("SIGINT")
       const ended = yield* run.ended
       assert.strictEqual(ended.code, 130, ended.stderr)
@@ -152,7 +158,9 @@ describe.concurrent("evenkeel run, stopped by the provider", () => {
     Effect.gen(function*() {
       const folder = yield* CommandLine.folder
       const provider = yield* FakeProvider.make((seen) =>
-        seen.number < 5 ? answeredFast(seen) : FakeProvider.refusal(402, { message: "Credit limit exceeded", type: "credit_limit" })
+        seen.number < 5
+          ? answeredFast(seen)
+          : FakeProvider.refusal(402, { message: "Credit limit exceeded", type: "credit_limit" })
       )
       folder.write("job.jsonl", CommandLine.chats(100))
       const ended = yield* folder.run(job(provider))
@@ -175,7 +183,8 @@ describe.concurrent("evenkeel run, stopped by the provider", () => {
         seen.number < 10
           ? { ...FakeProvider.answered(seen), headers: daily(9 - seen.number) }
           : FakeProvider.refusal(429, {
-            message: "Rate limit reached for m in organization o on requests per day (RPD): Limit 200, Used 200, Requested 1.",
+            message:
+              "Rate limit reached for m in organization o on requests per day (RPD): Limit 200, Used 200, Requested 1.",
             type: "requests",
             code: "rate_limit_exceeded"
           }, daily(0))
@@ -215,8 +224,10 @@ describe.concurrent("evenkeel run, stopped by the provider", () => {
           ? FakeProvider.refusal(404, { message: "The model `wrong` does not exist", code: "model_not_found" })
           : answeredFast(seen)
       )
-      const mixed = Array.from({ length: 60 }, (_, index) =>
-        `${JSON.stringify(CommandLine.chat(`c${index}`, "hi", index % 2 === 0 ? "wrong" : "right"))}\n`)
+      const mixed = Array.from(
+        { length: 60 },
+        (_, index) => `${JSON.stringify(CommandLine.chat(`c${index}`, "hi", index % 2 === 0 ? "wrong" : "right"))}\n`
+      )
       folder.write("job.jsonl", mixed.join(""))
       const ended = yield* folder.run(job(provider))
       assert.strictEqual(ended.code, 1, ended.stderr)
@@ -240,7 +251,9 @@ describe.concurrent("evenkeel run, stopped by the provider", () => {
       const folder = yield* CommandLine.folder
       const provider = yield* FakeProvider.make((seen) =>
         seen.body.messages[0].content === "question 1"
-          ? FakeProvider.refusal(400, { message: "bad request", type: "invalid_request_error" }, { "x-request-id": "r-1" })
+          ? FakeProvider.refusal(400, { message: "bad request", type: "invalid_request_error" }, {
+            "x-request-id": "r-1"
+          })
           : answeredFast(seen)
       )
       folder.write("job.jsonl", CommandLine.chats(3))
@@ -269,7 +282,14 @@ describe.concurrent("evenkeel run, in time", () => {
       assert.isTrue(kept.every((row) => row.error === null))
       assert.isBelow(kept.length, 80)
       assert.strictEqual((yield* provider.stats).served, kept.length)
-      assert.match(first.stderr, new RegExp(`nothing more can begin by the deadline; ${80 - kept.length} requests are left open; the same command continues`))
+      assert.match(
+        first.stderr,
+        new RegExp(
+          `nothing more can begin by the deadline; ${
+            80 - kept.length
+          } requests are left open; the same command continues`
+        )
+      )
       const second = yield* folder.run(job(provider, "--deadline", "1h"))
       assert.strictEqual(second.code, 0, second.stderr)
       assertAllAnswered(folder, 80)

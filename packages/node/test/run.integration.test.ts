@@ -17,9 +17,11 @@ const ids = (count: number): Array<string> => Array.from({ length: count }, (_, 
 
 /** The most that came within any one second. */
 const mostPerSecond = (seen: ReadonlyArray<FakeProvider.Seen>): number =>
-  Math.max(...seen.map((first) =>
-    seen.filter(({ atMillis }) => atMillis >= first.atMillis && atMillis < first.atMillis + 1000).length
-  ))
+  Math.max(
+    ...seen.map((first) =>
+      seen.filter(({ atMillis }) => atMillis >= first.atMillis && atMillis < first.atMillis + 1000).length
+    )
+  )
 
 describe.concurrent("evenkeel run", () => {
   it.live("answers every request once, and the same command again sends nothing", () =>
@@ -69,7 +71,17 @@ describe.concurrent("evenkeel run", () => {
       const lines = 400
       const inFlight = 20
       folder.write("job.jsonl", CommandLine.chats(lines))
-      const args = ["run", "job.jsonl", "--base-url", provider.url, "--max-in-flight", `${inFlight}`, "--rpm", "7200", "--json"]
+      const args = [
+        "run",
+        "job.jsonl",
+        "--base-url",
+        provider.url,
+        "--max-in-flight",
+        `${inFlight}`,
+        "--rpm",
+        "7200",
+        "--json"
+      ]
       for (let kill = 1; kill <= 3; kill++) {
         const before = folder.rows("job.results.jsonl").length
         const run = yield* folder.start(args)
@@ -171,7 +183,18 @@ describe.concurrent("evenkeel run", () => {
       const provider = yield* FakeProvider.make(FakeProvider.answered)
       folder.write("job.jsonl", CommandLine.chats(1))
       const ended = yield* folder.run(
-        ["run", "job.jsonl", "--base-url", provider.url, "--workload", "nightly", "--header", "X-One: 1", "--header", "x-two:a: b"],
+        [
+          "run",
+          "job.jsonl",
+          "--base-url",
+          provider.url,
+          "--workload",
+          "nightly",
+          "--header",
+          "X-One: 1",
+          "--header",
+          "x-two:a: b"
+        ],
         { env: { TOGETHER_API_KEY: "sk-secret" } }
       )
       assert.strictEqual(ended.code, 0, ended.stderr)

@@ -496,6 +496,8 @@ export class PacerLoop {
   renew(key: PacedKey.PacedKey): void {
     if (this.closed || this.renewals.has(key)) return
     this.renewals.add(key)
+    // A lease is as long as the store says from when it was asked: what the answer took is not added.
+    const asked = { atMillis: this.now(), atWallMillis: this.services.clock.currentTimeMillisUnsafe() }
     const borrow = Effect.flatMap(this.publish(key), () =>
       this.services.store.borrow(key.key, {
         holder: this.holder,
@@ -504,7 +506,7 @@ export class PacerLoop {
         recall: () => this.renew(key)
       }))
     this.services.fork(Effect.matchCause(borrow, {
-      onSuccess: (loan) => this.borrowed(key, loan),
+      onSuccess: (loan) => this.borrowed(key, loan, asked),
       onFailure: (cause) => this.storeLost(key, Cause.squash(cause))
     }))
   }
@@ -527,7 +529,11 @@ export class PacerLoop {
     key.pace = key.controller.pace(key.state)
   }
 
-  borrowed(key: PacedKey.PacedKey, loan: PaceStore.Loan): void {
+  borrowed(
+    key: PacedKey.PacedKey,
+    loan: PaceStore.Loan,
+    asked: { readonly atMillis: number; readonly atWallMillis: number }
+  ): void {
     this.renewals.delete(key)
     const now = this.now()
     if (storeIsLost(key)) this.emit({ _tag: "StoreBack", ...this.about(key, now) })
@@ -542,9 +548,9 @@ export class PacerLoop {
     }
     key.share = loan.share
     key.holders = loan.holders
-    key.leaseEndsAtMillis = now + loan.validForMillis
-    key.renewAtMillis = now + loan.validForMillis / 2
-    key.leaseEndsAtWallMillis = this.services.clock.currentTimeMillisUnsafe() + loan.validForMillis
+    key.leaseEndsAtMillis = asked.atMillis + loan.validForMillis
+    key.renewAtMillis = asked.atMillis + loan.validForMillis / 2
+    key.leaseEndsAtWallMillis = asked.atWallMillis + loan.validForMillis
     key.ready = true
     this.pump(key, now)
   }
