@@ -8,8 +8,8 @@ import * as Demand from "@evenkeel/core/Demand"
 import * as Pacer from "@evenkeel/core/Pacer"
 import * as RateController from "@evenkeel/core/RateController"
 import * as Effect from "effect/Effect"
-import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Layer from "effect/Layer"
+import * as RateLimiter from "effect/persistence/RateLimiter"
 
 const rounds = 15
 
@@ -36,12 +36,17 @@ const program = Effect.gen(function*() {
   for (let round = 0; round < rounds; round++) {
     rows.push({ paced: yield* micros(paced), consumed: yield* micros(consumed) })
   }
-  const median = (values: ReadonlyArray<number>) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
+  const median = (values: ReadonlyArray<number>) =>
+    values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
   const ratios = rows.map((row) => row.paced / row.consumed)
-  console.log(`Pacer.run            ${median(rows.map((row) => row.paced)).toFixed(2)} µs a call (median of ${rounds} rounds)`)
+  console.log(
+    `Pacer.run            ${median(rows.map((row) => row.paced)).toFixed(2)} µs a call (median of ${rounds} rounds)`
+  )
   console.log(`RateLimiter.consume  ${median(rows.map((row) => row.consumed)).toFixed(2)} µs a call`)
   console.log(
-    `ratio                ${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)})`
+    `ratio                ${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)} to ${
+      Math.max(...ratios).toFixed(2)
+    })`
   )
 }).pipe(
   Effect.provide(Layer.merge(

@@ -162,7 +162,9 @@ const grow = (self: LimitTracker, law: Law, now: number, lastSentAtMillis: numbe
   if (self.trim < ceiling) {
     const slope = self.refused ? clamp(0.5 * (ceiling - self.trim), growthMin, approachMax) : approachMax
     const trim = Math.min(ceiling, self.trim + slope * elapsed)
-    return trim < ceiling ? { ...self, ceiling, trim } : { ...self, ceiling, trim, quietSinceMillis: now, quietUnits: 0 }
+    return trim < ceiling
+      ? { ...self, ceiling, trim }
+      : { ...self, ceiling, trim, quietSinceMillis: now, quietUnits: 0 }
   }
   if (now < self.holdUntilMillis) return { ...self, ceiling }
   const quiet = Math.min(

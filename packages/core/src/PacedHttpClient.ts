@@ -86,6 +86,9 @@ export const CurrentCall = Context.Reference<Call>("@evenkeel/core/PacedHttpClie
   defaultValue: () => ({})
 })
 
+/** What an `HttpClientError` says whose attempt took longer than `timeout`. */
+export const timeoutDescription = "no answer within the timeout"
+
 /**
  * Wraps a client so that its calls flow through the pacer in the context.
  *
@@ -101,26 +104,30 @@ export const make = <E, R>(
   never,
   Pacer.Pacer
 > =>
-  Effect.map(Effect.service(Pacer.Pacer), (pacer) =>
-    HttpClient.transform(client, (send, request) =>
-      Effect.flatMap(demandOf(request, options), ({ demand, profile }) => {
-        let outcome: Outcome.Outcome | undefined
-        const conclude = (verdict: Outcome.Outcome) => {
-          outcome = verdict
-        }
-        return pacer.run(
-          demand,
-          (attempt) => {
-            outcome = undefined
-            const sent = Effect.flatMap(send, (response) => receive(response, attempt, profile, options, conclude))
-            return options?.timeout === undefined ? sent : Effect.timeoutOrElse(sent, {
-              duration: options.timeout,
-              orElse: () => timedOut(request, conclude)
-            })
-          },
-          (exit) => outcome ?? interpretFailure(exit)
-        )
-      })))
+  Effect.map(
+    Effect.service(Pacer.Pacer),
+    (pacer) =>
+      HttpClient.transform(client, (send, request) =>
+        Effect.flatMap(demandOf(request, options), ({ demand, profile }) => {
+          let outcome: Outcome.Outcome | undefined
+          const conclude = (verdict: Outcome.Outcome) => {
+            outcome = verdict
+          }
+          return pacer.run(
+            demand,
+            (attempt) => {
+              outcome = undefined
+              const sent = Effect.flatMap(send, (response) =>
+                receive(response, attempt, profile, options, conclude))
+              return options?.timeout === undefined ? sent : Effect.timeoutOrElse(sent, {
+                duration: options.timeout,
+                orElse: () => timedOut(request, conclude)
+              })
+            },
+            (exit) => outcome ?? interpretFailure(exit)
+          )
+        }))
+  )
 
 /**
  * Provides a paced `HttpClient` over the one in the context, for code that wants a plain one.
@@ -157,12 +164,15 @@ export const failRefusals = <E, R>(
   client: HttpClient.HttpClient.With<E, R>,
   options?: { readonly profile?: ProviderProfile.ProviderProfile | undefined }
 ): HttpClient.HttpClient.With<E | ApiError, R> =>
-  HttpClient.transform(client, (send, request) =>
-    Effect.flatMap(send, (response) =>
-      response.status < 400 ? Effect.succeed(response) : Effect.flatMap(
-        classify(response, options?.profile ?? profileOf(request)),
-        (outcome) => outcome.error === undefined ? Effect.succeed(response) : Effect.fail(outcome.error)
-      )))
+  HttpClient.transform(
+    client,
+    (send, request) =>
+      Effect.flatMap(send, (response) =>
+        response.status < 400 ? Effect.succeed(response) : Effect.flatMap(
+          classify(response, options?.profile ?? profileOf(request)),
+          (outcome) => outcome.error === undefined ? Effect.succeed(response) : Effect.fail(outcome.error)
+        ))
+  )
 
 /** Whose call it is, what it costs and what it asks for. */
 const demandOf = (
@@ -173,7 +183,8 @@ const demandOf = (
     Effect.withFiber((fiber) => {
       const call = fiber.getRef(CurrentCall)
       const profile = options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request)
-      const body = call.requestBody ?? (call.cost === undefined || call.model === undefined ? bodyOf(request) : undefined)
+      const body = call.requestBody ??
+        (call.cost === undefined || call.model === undefined ? bodyOf(request) : undefined)
       const key = profile.keyOf({
         url: urlOf(request),
         organisation: options?.organisation ?? credential,
@@ -233,9 +244,12 @@ const classify = (
   response: HttpClientResponse,
   profile: ProviderProfile.ProviderProfile
 ): Effect.Effect<Outcome.Outcome> =>
-  Effect.flatMap(readError(response), (body) =>
-    Effect.map(Clock.currentTimeMillis, (nowMillis) =>
-      profile.classify({ status: response.status, headers: response.headers, body, nowMillis })))
+  Effect.flatMap(
+    readError(response),
+    (body) =>
+      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
+        profile.classify({ status: response.status, headers: response.headers, body, nowMillis }))
+  )
 
 /** The text of an error, unless it announces more than anybody would write. */
 const readError = (response: HttpClientResponse): Effect.Effect<string | undefined> =>
@@ -266,8 +280,8 @@ const timedOut = (
   conclude: (outcome: Outcome.Outcome) => void
 ): Effect.Effect<never, HttpClientError.HttpClientError> =>
   Effect.suspend(() => {
-    const error = transportError(request, undefined, "no answer within the timeout")
-    conclude(ProviderProfile.connectionFailed("sent", "no answer within the timeout"))
+    const error = transportError(request, undefined, timeoutDescription)
+    conclude(ProviderProfile.connectionFailed("sent", timeoutDescription))
     return Effect.fail(error)
   })
 
@@ -296,8 +310,7 @@ const bodyOf = (request: HttpClientRequest): unknown =>
     ? parse(new TextDecoder().decode(request.body.body))
     : undefined
 
-const isJson = (response: HttpClientResponse): boolean =>
-  (response.headers["content-type"] ?? "").includes("json")
+const isJson = (response: HttpClientResponse): boolean => (response.headers["content-type"] ?? "").includes("json")
 
 const parse = (text: string): unknown => {
   try {

@@ -18,6 +18,14 @@ interface Case {
   readonly options: EchoProvider.Options
 }
 
+interface Figures {
+  readonly seconds: number
+  readonly answered: number
+  readonly attempts: number
+  readonly refused429: number
+  readonly possiblyBilledTwice: number
+}
+
 const ramp: EchoProvider.Options = { floorPerSecond: 10, ceilingPerSecond: 200, memorySeconds: 4, latencyMillis: 60 }
 
 const cases: ReadonlyArray<Case> = [
@@ -54,7 +62,7 @@ const measure = (one: Case) =>
     const input = join(folder, "requests.jsonl")
     const body = { model: "m", messages: [{ role: "user", content: "Hello, how are you today?" }] }
     writeFileSync(input, Array.from({ length: one.requests }, () => `${JSON.stringify({ body })}\n`).join(""))
-    const report = yield* Effect.callback<{ readonly seconds: number; readonly [name: string]: unknown }>((resume) => {
+    const report = yield* Effect.callback<Figures>((resume) => {
       const child = spawn(process.execPath, [bin, "run", input, "--base-url", provider.url, "--forget", "--json"])
       let out = ""
       child.stdout.on("data", (chunk) => {
@@ -71,12 +79,12 @@ const measure = (one: Case) =>
     const score = FluidOptimum.score(optimum, report.seconds, latencySeconds)
     console.log([
       one.name.padEnd(16),
-      `${report["answered"]}/${one.requests}`.padStart(10),
+      `${report.answered}/${one.requests}`.padStart(10),
       `${report.seconds.toFixed(1)} s`.padStart(8),
       `${optimum.toFixed(1)} s`.padStart(8),
       `${(100 * score).toFixed(1)} %`.padStart(8),
-      `${(100 * Number(report["refused429"]) / Number(report["attempts"])).toFixed(2)} %`.padStart(8),
-      `${report["possiblyBilledTwice"]}`.padStart(6)
+      `${(100 * report.refused429 / report.attempts).toFixed(2)} %`.padStart(8),
+      String(report.possiblyBilledTwice).padStart(6)
     ].join("  "))
   }))
 

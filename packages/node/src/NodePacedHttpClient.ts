@@ -4,9 +4,9 @@
  * Here belongs what Node adds: the connection pool and proxies. Pacing, retrying and reading are core's
  * `PacedHttpClient`. Redirects are not followed, so that no credential follows one.
  */
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as PacedHttpClient from "@evenkeel/core/PacedHttpClient"
 import type * as Pacer from "@evenkeel/core/Pacer"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"

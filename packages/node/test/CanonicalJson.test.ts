@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
 import * as fc from "fast-check"
+import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
 
 /** The same value with the keys of every object in reverse order. */
 const reversed = (value: unknown): unknown => {

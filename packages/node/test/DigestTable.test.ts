@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as DigestTable from "../src/cli/DigestTable.ts"
 import * as fc from "fast-check"
+import * as DigestTable from "../src/cli/DigestTable.ts"
 
 const word = fc.nat({ max: 2 ** 32 - 1 })
 

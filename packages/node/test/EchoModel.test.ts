@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as EchoModel from "../src/echo/EchoModel.ts"
 import * as Result from "effect/Result"
 import * as fc from "fast-check"
+import * as EchoModel from "../src/echo/EchoModel.ts"
 
 const stamp = { id: "echo-1", createdSeconds: 1_700_000_000 }
 

@@ -1,9 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Scenario from "@evenkeel/core/testing/Scenario"
-import { providerCommand, readFlags } from "../src/cli/provider.ts"
-import { UserError } from "../src/cli/UserError.ts"
-import * as EchoBackend from "../src/echo/EchoBackend.ts"
 import * as EchoProvider from "@evenkeel/node/EchoProvider"
 import * as Cause from "effect/Cause"
 import * as Command from "effect/cli/Command"
@@ -16,6 +13,9 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as TestConsole from "effect/testing/TestConsole"
 import * as Net from "node:net"
+import { providerCommand, readFlags } from "../src/cli/provider.ts"
+import { UserError } from "../src/cli/UserError.ts"
+import * as EchoBackend from "../src/echo/EchoBackend.ts"
 
 interface Reply {
   readonly status: number

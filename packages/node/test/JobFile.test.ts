@@ -1,7 +1,4 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
-import * as JobFile from "../src/cli/JobFile.ts"
-import { UserError } from "../src/cli/UserError.ts"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,6 +10,9 @@ import * as os from "node:os"
 import * as path from "node:path"
 import { Readable } from "node:stream"
 import * as zlib from "node:zlib"
+import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
+import * as JobFile from "../src/cli/JobFile.ts"
+import { UserError } from "../src/cli/UserError.ts"
 
 const baseUrl = "https://api.example/v1"
 

@@ -1,7 +1,4 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
-import * as JobFile from "../src/cli/JobFile.ts"
-import * as ResultFile from "../src/cli/ResultFile.ts"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as fc from "fast-check"
@@ -12,6 +9,9 @@ import * as fsp from "node:fs/promises"
 import * as os from "node:os"
 import * as path from "node:path"
 import { createInterface } from "node:readline"
+import * as CanonicalJson from "../src/cli/CanonicalJson.ts"
+import * as JobFile from "../src/cli/JobFile.ts"
+import * as ResultFile from "../src/cli/ResultFile.ts"
 
 const directory = Effect.acquireRelease(
   Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "evenkeel-test-"))),

@@ -204,7 +204,10 @@ export const refusal = (self: PacedKey, call: Call, now: number, startMillis = n
       last: stopped
     })
   }
-  if (self.closed !== undefined && (self.closed.untilMillis === Infinity || self.closed.untilMillis > call.deadlineAtMillis)) {
+  if (
+    self.closed !== undefined &&
+    (self.closed.untilMillis === Infinity || self.closed.untilMillis > call.deadlineAtMillis)
+  ) {
     return new Closed({
       scope: "key",
       reason: self.closed.reason,

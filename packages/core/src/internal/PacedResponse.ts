@@ -28,7 +28,10 @@ export const watch = (
     return response
   }
   const settled = <A, E>(read: Effect.Effect<A, E>, usageIn: (body: A) => Partial<Cost> | undefined) =>
-    Effect.onExit(read, (exit) => Effect.sync(() => held.settle(exit._tag === "Success" ? usageIn(exit.value) : undefined)))
+    Effect.onExit(
+      read,
+      (exit) => Effect.sync(() => held.settle(exit._tag === "Success" ? usageIn(exit.value) : undefined))
+    )
   const text = (body: string) => usageOfText(body, usage)
   const define = (get: () => unknown): PropertyDescriptor => ({ configurable: true, get })
   return Object.create(response, {

@@ -29,12 +29,18 @@ import type { UserError } from "./UserError.ts"
 /**
  * A job, ready to run.
  *
+ * **Details**
+ *
+ * `answeredBefore` and `failedBefore` are its lines that earlier runs ended and that are not sent again.
+ *
  * **Units**
  *
  * `timeoutMillis` for each attempt; `deadlineAtMillis` on the pacing clock, `Infinity` for none.
  */
 export interface Job {
   readonly requests: number
+  readonly answeredBefore: number
+  readonly failedBefore: number
   readonly reader: JobFile.Reader
   readonly results: ResultFile.ResultFile
   readonly baseUrl: string
@@ -61,7 +67,8 @@ export interface Running {
  *
  * `done` ends when every line has its row, or with the reason for which the run stopped; it may be interrupted, and
  * `drain` then ends what is left: calls that wait are let go, calls in flight have `patienceMillis` to end. Lines without
- * a row stay open for the next run. At most twice `maxInFlight` lines and 128 MB of them are held at a time.
+ * a row stay open for the next run. At most `maxInFlight` and 256 lines are held at a time, and no more than 128 MB
+ * of them (or 1 KB each, where more are asked for).
  *
  * **Errors**
  *
@@ -122,8 +129,6 @@ class Run {
   readonly clock: Clock.Clock
   readonly open = new Set<OpenLine>()
   fed = false
-  answeredBefore = 0
-  failedBefore = 0
   answered = 0
   failed = 0
   neverConnected = 0
@@ -143,8 +148,8 @@ class Run {
   tally(): Report.Tally {
     return {
       requests: this.job.requests,
-      answeredBefore: this.answeredBefore,
-      failedBefore: this.failedBefore,
+      answeredBefore: this.job.answeredBefore,
+      failedBefore: this.job.failedBefore,
       answered: this.answered,
       failed: this.failed,
       neverConnected: this.neverConnected,
@@ -180,12 +185,8 @@ const feed = Effect.fnUntraced(function*(run: Run, client: PacedClient, slots: S
     const lines = yield* reader.next
     if (lines === undefined) break
     for (const line of lines) {
-      if (!results.sends(line.customId, line.id)) {
-        if (results.stateOf(line.customId, line.id) === "failed") run.failedBefore++
-        else run.answeredBefore++
-        continue
-      }
-      const weight = Math.min(slotCount(run.job), 1 + Math.floor(line.body.length / slotBytes))
+      if (!results.sends(line.customId, line.id)) continue
+      const weight = Math.min(slotCount(run.job), 1 + Math.floor(line.body.length / slotBytes(run.job)))
       yield* slots.take(weight)
       yield* Effect.uninterruptible(begin(run, client, line, stopped, slots.release(weight)))
     }
@@ -249,11 +250,7 @@ const sendLine = Effect.fnUntraced(function*(run: Run, client: PacedClient, line
   }
   const error = failure.value
   if (error._tag === "PaceError") return yield* keepUnsent(run, line, error)
-  const outcome = PacedHttpClient.interpretFailure(exit)
-  return yield* keepRow(run, line, null, {
-    code: outcome.error === undefined ? "error" : snakeCase(outcome.error.reason._tag),
-    message: rootCause(error)
-  })
+  return yield* keepRow(run, line, null, failureOf(error, PacedHttpClient.interpretFailure(exit)))
 })
 
 const keepResponse = Effect.fnUntraced(function*(
@@ -275,10 +272,23 @@ const keepResponse = Effect.fnUntraced(function*(
     else yield* Deferred.succeed(stopped, stop)
     return
   }
-  return yield* keepRow(run, line, answer, outcome.error === undefined
-    ? { code: `http_${status}`, message: `status ${status}, which is neither an answer nor an error` }
-    : { code: snakeCase(outcome.error.reason._tag), message: outcome.error.message })
+  return yield* keepRow(
+    run,
+    line,
+    answer,
+    outcome.error === undefined
+      ? { code: `http_${status}`, message: `status ${status}, which is neither an answer nor an error` }
+      : { code: snakeCase(outcome.error.reason._tag), message: outcome.error.reason.message }
+  )
 })
+
+/** No answer, for good: what stood in its way. */
+const failureOf = (error: HttpClientError, outcome: Outcome.Outcome): NonNullable<ResultFile.Row["error"]> => {
+  const description = "description" in error.reason ? error.reason.description : undefined
+  if (description === PacedHttpClient.timeoutDescription) return { code: "timeout", message: description }
+  const code = !outcome.connected ? "not_connected" : outcome._tag === "Unknown" ? "connection_lost" : "not_sent"
+  return { code, message: rootCause(error) }
+}
 
 /** A call that was not sent has a row only when no later run could send it. */
 const keepUnsent = (run: Run, line: JobFile.JobLine, error: PaceError): Effect.Effect<void, UserError> => {
@@ -290,7 +300,7 @@ const keepUnsent = (run: Run, line: JobFile.JobLine, error: PaceError): Effect.E
     const refusal = reason.last?.error
     return keepRow(run, line, null, {
       code: refusal === undefined ? "closed" : snakeCase(refusal.reason._tag),
-      message: refusal === undefined ? error.message : `${refusal.message} (not sent again)`
+      message: refusal === undefined ? error.message : `${refusal.reason.message} (not sent again)`
     })
   }
   if (reason._tag === "Closed" && reason.scope === "key" && reason.last !== undefined) run.quota = stopOf(reason.last)
@@ -350,13 +360,16 @@ const rootCause = (error: unknown): string => {
 
 const snakeCase = (name: string): string => name.replaceAll(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase()
 
-const slotCount = (job: Job): number => Math.min(2 * job.maxInFlight, maxSlots)
+const slotCount = (job: Job): number => job.maxInFlight + aheadOfFlight
 
 /** A line holds one slot for each such part of its body, so that the slots bound memory too. */
-const slotBytes = 65_536
+const slotBytes = (job: Job): number => Math.max(1_024, mostBytes / slotCount(job))
 
-/** 2,048 slots of 64 KiB: 128 MB of request bodies. */
-const maxSlots = 2_048
+/** Bytes of request bodies that are held at a time. */
+const mostBytes = 134_217_728
+
+/** Lines that wait for their turn beside those in flight: enough that there is always a next one. */
+const aheadOfFlight = 256
 
 /** A longer answer is not parsed for its request id. */
 const maxParsed = 1_048_576

@@ -51,7 +51,10 @@ export const read = Effect.fnUntraced(function*(typed: {
   const key = named || local || isTogether(url.hostname) ? FlagText.secret(keyName) : undefined
   if (key === undefined && given["authorization"] === undefined) {
     if (named || isTogether(url.hostname)) {
-      return yield* FlagText.mistake("api-key-env", `the environment variable ${keyName} is not set; set it to the API key`)
+      return yield* FlagText.mistake(
+        "api-key-env",
+        `the environment variable ${keyName} is not set; set it to the API key`
+      )
     }
     if (!local) {
       return yield* FlagText.mistake(

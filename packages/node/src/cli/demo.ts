@@ -243,6 +243,8 @@ const prepareEvenkeel = Effect.fnUntraced(function*(job: Job, provider: EchoProv
       })
     const running = Runner.start({
       requests,
+      answeredBefore: 0,
+      failedBefore: 0,
       reader,
       results: { ...results, append },
       baseUrl: provider.url,

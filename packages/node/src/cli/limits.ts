@@ -29,11 +29,14 @@ const flags = {
  *
  * `UserError`: 2 for bad usage, 3 when the provider does not answer or refuses the key.
  */
-export const limitsCommand = Command.make("limits", flags, (typed) =>
-  limits(typed).pipe(Effect.provide(NodePacedHttpClient.layerUndici()))).pipe(
-    Command.withDescription("Make one cheap call and print what the provider says of its limits"),
-    Command.withExamples([{ command: "evenkeel limits --model meta-llama/Llama-3.3-70B-Instruct-Turbo" }])
-  )
+export const limitsCommand = Command.make(
+  "limits",
+  flags,
+  (typed) => limits(typed).pipe(Effect.provide(NodePacedHttpClient.layerUndici()))
+).pipe(
+  Command.withDescription("Make one cheap call and print what the provider says of its limits"),
+  Command.withExamples([{ command: "evenkeel limits --model meta-llama/Llama-3.3-70B-Instruct-Turbo" }])
+)
 
 const limits = Effect.fnUntraced(function*(typed: Command.Command.Config.Infer<typeof flags>) {
   const target = yield* Target.read(typed)
@@ -90,6 +93,7 @@ const table = (limits: ReadonlyArray<LimitReading>): string => {
   return all.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n")
 }
 
-const figure = (value: number | undefined): string => value === undefined ? "-" : String(Math.round(value * 1000) / 1000)
+const figure = (value: number | undefined): string =>
+  value === undefined ? "-" : String(Math.round(value * 1000) / 1000)
 
 const timeoutMillis = 30_000
