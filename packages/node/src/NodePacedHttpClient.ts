@@ -64,7 +64,7 @@ export const layerUndici = (
  * import * as EchoProvider from "@evenkeel/node/EchoProvider"
  * import * as NodePacedHttpClient from "@evenkeel/node/NodePacedHttpClient"
  * import * as Effect from "effect/Effect"
- * import type * as HttpClient from "effect/http/HttpClient"
+ * import * as HttpClient from "effect/http/HttpClient"
  * import * as Layer from "effect/Layer"
  *
  * const program = Effect.gen(function*() {

@@ -433,7 +433,7 @@ describe("the lock of a ResultFile", () => {
         // Each says when it is ready, waits for the go, and keeps what it wins until its input ends.
         const children = Array.from({ length: 4 }, () =>
           child(
-            `import * as ResultFile from "../src/cli/ResultFile.ts"
+            `import * as ResultFile from "./src/cli/ResultFile.ts"
            import * as Effect from "effect/Effect"
            const [place, rounds] = process.argv.slice(1)
            console.log("ready")
@@ -475,7 +475,7 @@ describe("the lock of a ResultFile", () => {
       const path = yield* results
       const reported = yield* Effect.promise(async () => {
         const writer = child(
-          `import * as ResultFile from "../src/cli/ResultFile.ts"
+          `import * as ResultFile from "./src/cli/ResultFile.ts"
            import * as Effect from "effect/Effect"
            import * as fs from "node:fs"
            await Effect.runPromise(Effect.scoped(Effect.gen(function*() {
