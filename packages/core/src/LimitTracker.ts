@@ -65,20 +65,47 @@ interface Slot {
   readonly refused: number
 }
 
-/** What differs between a sum whose cost is known at once (requests) and one that settles late (tokens). */
+/**
+ * What differs between a sum whose cost is known at once (requests) and one that settles late (tokens).
+ *
+ * **Units**
+ *
+ * `firstProbe`, `probe` and `disagreement` are natural logarithms of factors of the advertised limit: how far past it to
+ * go before and after the first refusal, and how far below it a refusal contradicts it. `surplusSeconds`: accepted above
+ * the limit for so long, the limit is not believed. `holdMillis`: no probe for so long after a confirmation. `bite`: what
+ * one refusal takes off at one call per second.
+ */
 export interface Law {
+  readonly firstProbe: number
   readonly probe: number
   readonly surplusSeconds: number
   readonly holdMillis: number
   readonly bite: number
   readonly disagreement: number
+  readonly settlesLate: boolean
 }
 
-/** Requests: the cost is known at the start, so probes may be bold. */
-export const requestLaw: Law = { probe: 0.18, surplusSeconds: 4, holdMillis: 4_000, bite: 0.2, disagreement: 0.05 }
+/** Requests: the cost is known at the start, so probes may be bold: the first one up to a factor of two. */
+export const requestLaw: Law = {
+  firstProbe: 0.7,
+  probe: 0.18,
+  surplusSeconds: 4,
+  holdMillis: 4_000,
+  bite: 0.2,
+  disagreement: 0.05,
+  settlesLate: false
+}
 
 /** Tokens: outputs settle seconds later, so a probe looks accepted for longer than it is. */
-export const tokenLaw: Law = { probe: 0.05, surplusSeconds: 12, holdMillis: 30_000, bite: 0.15, disagreement: 0.15 }
+export const tokenLaw: Law = {
+  firstProbe: 0.05,
+  probe: 0.05,
+  surplusSeconds: 12,
+  holdMillis: 30_000,
+  bite: 0.15,
+  disagreement: 0.15,
+  settlesLate: true
+}
 
 /** The rate that nothing known starts from, requests per second. */
 export const startPerSecond = 2
@@ -179,7 +206,7 @@ const grow = (self: LimitTracker, law: Law, now: number, lastSentAtMillis: numbe
     : slowStart
   let trim = self.trim + slope * elapsed
   if (self.hasHeader && doubtful && self.mistrust < trusted) {
-    trim = Math.min(trim, Math.max(ceiling, self.refused ? law.probe : firstProbe))
+    trim = Math.min(trim, Math.max(ceiling, self.refused ? law.probe : law.firstProbe))
   }
   return { ...self, ceiling, trim: Math.max(trim, self.trim) }
 }
@@ -291,13 +318,15 @@ export const refused = (
     next.hasHeader && next.trim > 0 && next.surplusSeconds < law.surplusSeconds &&
     next.ceiling <= law.disagreement && next.mistrust < trusted
   ) {
+    // What settles late has been overdrawn by the surplus: until that is paid back, refusals say nothing new.
+    const debtMillis = law.settlesLate ? next.surplusSeconds * 1000 : 0
     const holdMillis = Math.max(law.holdMillis, (holdSends * call.unit / next.advertised) * 1000)
     return [{
       ...next,
       trim: -agreementMargin,
       ceiling: -agreementMargin,
       surplusSeconds: 0,
-      lastCutAtMillis: now,
+      lastCutAtMillis: now + debtMillis,
       holdUntilMillis: now + holdMillis
     }, "agrees with the header"]
   }
@@ -432,9 +461,6 @@ const quietDoublingSeconds = 3
 
 /** Quiet counts for no more than this per call sent: silence of an idle client proves nothing. */
 const quietSecondsPerUnit = 0.2
-
-/** How far past the advertised limit the first probe goes: a factor of two. */
-const firstProbe = 0.7
 
 /** How far under the advertised limit to stay once refusals have confirmed it: 0.6 %. */
 const agreementMargin = 0.006

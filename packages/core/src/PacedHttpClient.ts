@@ -179,26 +179,25 @@ const demandOf = (
   request: HttpClientRequest,
   options: Options | undefined
 ): Effect.Effect<{ readonly demand: Demand.Demand; readonly profile: ProviderProfile.ProviderProfile }> =>
-  Effect.flatMap(Credential.digest(secretOf(request)), (credential) =>
-    Effect.withFiber((fiber) => {
-      const call = fiber.getRef(CurrentCall)
-      const profile = options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request)
-      const body = call.requestBody ??
-        (call.cost === undefined || call.model === undefined ? bodyOf(request) : undefined)
-      const key = profile.keyOf({
-        url: urlOf(request),
-        organisation: options?.organisation ?? credential,
-        body: call.model === undefined ? body : { model: call.model }
-      })
-      const demand = Demand.make({
-        ...call,
-        key,
-        cost: { ...profile.cost(body), ...call.cost },
-        credential,
-        idempotent: call.idempotent ?? safeMethods.has(request.method)
-      })
-      return Effect.succeed({ demand, profile })
-    }))
+  Effect.withFiber((fiber) => {
+    const call = fiber.getRef(CurrentCall)
+    const profile = options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request)
+    const body = call.requestBody ?? (call.cost === undefined || call.model === undefined ? bodyOf(request) : undefined)
+    const credential = Credential.digest(secretOf(request))
+    const key = profile.keyOf({
+      url: urlOf(request),
+      organisation: options?.organisation ?? credential,
+      body: call.model === undefined ? body : { model: call.model }
+    })
+    const demand = Demand.make({
+      ...call,
+      key,
+      cost: { ...profile.cost(body), ...call.cost },
+      credential,
+      idempotent: call.idempotent ?? safeMethods.has(request.method)
+    })
+    return Effect.succeed({ demand, profile })
+  })
 
 /** Takes the verdict as soon as the headers are there; what follows is the body. */
 const receive = (
@@ -303,7 +302,8 @@ const profileOf = (request: HttpClientRequest): ProviderProfile.ProviderProfile 
 const urlOf = (request: HttpClientRequest): URL => URL.canParse(request.url) ? new URL(request.url) : nowhere
 
 const secretOf = (request: HttpClientRequest): string =>
-  request.headers["authorization"] ?? request.headers["x-api-key"] ?? request.headers["api-key"] ?? ""
+  request.headers["authorization"]?.replace(/^Bearer /i, "") ?? request.headers["x-api-key"] ??
+    request.headers["api-key"] ?? ""
 
 const bodyOf = (request: HttpClientRequest): unknown =>
   request.body._tag === "Uint8Array" && request.body.body.byteLength <= maxRequestBody

@@ -115,7 +115,10 @@ const rules: ReadonlyArray<Rule> = [
   {
     holds: "core imports only Effect and itself",
     files: core,
-    broken: foreignImports(/^(?:effect\/|\.{1,2}\/)/, "core holds on every platform: import effect/X only"),
+    broken: foreignImports(
+      /^(?:effect\/|@noble\/hashes\/|\.{1,2}\/)/,
+      "core holds on every platform: import effect/X, or give a dependency a reason in docs/decisions"
+    ),
     caught: { path: "packages/core/src/Pace.ts", text: "import * as Fs from \"node:fs\"" }
   },
   {

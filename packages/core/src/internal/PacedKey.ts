@@ -321,7 +321,9 @@ export const takeVerdict = (
  *
  * **Details**
  *
- * What was refused used no tokens. What was accepted and never said its usage keeps the estimate.
+ * What was refused used no tokens. What was accepted and never said its usage keeps the estimate. A refusal for tokens
+ * gives no credit back: the provider's bucket is empty, so ours is not filled by it, or the next calls would follow at
+ * once and be refused as well.
  */
 export const settle = (self: PacedKey, reservation: Reservation, now: number): Cost => {
   const { cost, verdict } = reservation
@@ -329,11 +331,15 @@ export const settle = (self: PacedKey, reservation: Reservation, now: number): C
   const used: Cost = ran ? { ...cost, ...reservation.used } : { ...oneRequest, ...reservation.used }
   reservation.settled = true
   self.held.delete(reservation)
-  charge(self, {
-    requests: 0,
-    inputTokens: used.inputTokens - cost.inputTokens,
-    outputTokens: used.outputTokens - cost.outputTokens
-  }, 1)
+  const shortOfTokens = verdict?._tag === "Limited" && verdict.dimension !== undefined &&
+    verdict.dimension !== "requests"
+  if (!shortOfTokens) {
+    charge(self, {
+      requests: 0,
+      inputTokens: used.inputTokens - cost.inputTokens,
+      outputTokens: used.outputTokens - cost.outputTokens
+    }, 1)
+  }
   self.inFlight--
   self.usedAtMillis = now
   advance(self, { _tag: "Settled", reserved: cost, used }, now)
