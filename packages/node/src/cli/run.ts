@@ -217,7 +217,7 @@ const closing = (report: Report.Report, output: string): string => {
   const when = continueAfterMillis === undefined
     ? reason === "unauthorized" ? "with a key that is accepted, " : reason === "payment" ? "once paid, " : ""
     : `in ${Report.clock(continueAfterMillis / 1000)}, `
-  return `Stopped: ${message}; ${Report.thousands(report.open)} requests are left open; ` +
+  return `${reason === "interrupted" ? "Interrupted" : `Stopped: ${message}`}; ${Report.thousands(report.open)} requests are left open; ` +
     `${when}the same command continues`
 }
 
