@@ -102,7 +102,6 @@ describe("ResultFile", () => {
         "new"
       ])
       assert.strictEqual(file.stateOf("a", idOf("other")), "changed")
-      assert.deepStrictEqual(file.counts(), { done: 1, failed: 3 })
     }))
 
   it.effect("sends what is new; what failed with retryFailed, what changed with resendChanged, what is done never", () =>
@@ -143,19 +142,6 @@ describe("ResultFile", () => {
         /jobs\.jsonl:2: this line is not the one that was answered \(.*results\.jsonl:2\);.*--resend-changed$/
       )
       assert.strictEqual((yield* scanned(true)).requests, 1)
-    }))
-
-  it.effect("sees the rows of this run at once, and counts each custom_id once", () =>
-    Effect.gen(function*() {
-      const file = yield* ResultFile.open({ path: yield* results })
-      assert.isTrue(file.isEmpty)
-      yield* file.append(failed("a"))
-      assert.strictEqual(file.stateOf("a", idOf("a")), "failed")
-      assert.deepStrictEqual(file.counts(), { done: 0, failed: 1 })
-      yield* file.append(succeeded("a"))
-      yield* file.append(failed("a"))
-      assert.strictEqual(file.stateOf("a", idOf("a")), "done")
-      assert.deepStrictEqual(file.counts(), { done: 1, failed: 0 })
     }))
 
   it.effect("has every row on disk when append returns, rows that are ready together in few writes", () =>
@@ -208,8 +194,6 @@ describe("ResultFile", () => {
       }))
       assert.isFalse(fs.readFileSync(path, "utf8").endsWith("\n"))
       yield* session(path, [succeeded("torn")])
-      const file = yield* ResultFile.open({ path })
-      assert.deepStrictEqual(file.counts(), { done: 2, failed: 0 })
       assert.strictEqual(fs.readFileSync(path, "utf8").split("\n").length, 3)
     }))
 
@@ -318,8 +302,6 @@ describe("ResultFile", () => {
           assert.strictEqual(file.stateOf(customId, idOf(request)), state)
         }
       }
-      const done = [...model.values()].filter(({ error }) => error === null).length
-      assert.deepStrictEqual(file.counts(), { done, failed: model.size - done })
     }, Effect.scoped)
     return fc.assert(
       fc.asyncProperty(

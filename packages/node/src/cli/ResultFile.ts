@@ -59,10 +59,10 @@ export type State = "new" | "done" | "failed" | "changed"
  *
  * **Details**
  *
- * `stateOf` sees the rows of earlier runs and of this one: for each `custom_id` the last success, else the last row. `sends`
+ * `stateOf` sees the rows of earlier runs: for each `custom_id` the last success, else the last row. A run appends one row
+ * for a `custom_id`, so its own are not kept: a million of them cost no memory. `sends`
  * says whether a line is to be sent: when it is new, when it failed and `retryFailed` is set, when it changed and
- * `resendChanged` is. `check` is for `JobFile.scan`: it refuses a changed line unless `resendChanged` is set. `counts` are
- * of `custom_id`s.
+ * `resendChanged` is. `check` is for `JobFile.scan`: it refuses a changed line unless `resendChanged` is set.
  *
  * `append` returns when the row is with the operating system: whatever kills the process afterwards, the row stays. Rows
  * that are ready together go in one write, in the order of their calls.
@@ -83,7 +83,6 @@ export interface ResultFile {
   readonly stateOf: (customId: string, id: string) => State
   readonly sends: (customId: string, id: string) => boolean
   readonly check: (line: CheckedLine) => UserError | undefined
-  readonly counts: () => { readonly done: number; readonly failed: number }
   readonly append: (row: Row) => Effect.Effect<void, UserError>
 }
 
@@ -115,10 +114,10 @@ export const open = Effect.fnUntraced(function*(options: {
     attempt(() => openFile(path)),
     ({ handle, made }) => Effect.promise(() => closeFile(path, handle, made))
   )
-  const rows: Rows = { table: DigestTable.make(), lines: 0, done: 0, failed: 0 }
+  const rows: Rows = { table: DigestTable.make(), lines: 0 }
   yield* attempt(() => load(options.path, handle, rows))
   const isEmpty = rows.table.size === 0
-  const append = yield* appender(options.path, handle, rows)
+  const append = yield* appender(options.path, handle)
   const entryOf = (customId: string) => DigestTable.get(rows.table, DigestTable.digestOf(customId))
   const stateOf = (customId: string, id: string): State => {
     const entry = entryOf(customId)
@@ -141,7 +140,6 @@ export const open = Effect.fnUntraced(function*(options: {
         ? undefined
         : changedLine(where, `${options.path}:${entry.line}`)
     },
-    counts: () => ({ done: rows.done, failed: rows.failed }),
     append
   }
 })
@@ -172,8 +170,6 @@ const bodyOf = (text: string): string => {
 interface Rows {
   readonly table: DigestTable.DigestTable
   lines: number
-  done: number
-  failed: number
 }
 
 const success = 1
@@ -183,12 +179,7 @@ const failure = 2
 const noteRow = (rows: Rows, customId: string, id: string, status: number): void => {
   rows.lines += 1
   const key = DigestTable.digestOf(customId)
-  const before = DigestTable.get(rows.table, key)?.status
-  if (before === success && status === failure) return
-  if (before === failure) rows.failed -= 1
-  if (before === success) rows.done -= 1
-  if (status === success) rows.done += 1
-  if (status === failure) rows.failed += 1
+  if (status === failure && DigestTable.get(rows.table, key)?.status === success) return
   DigestTable.set(rows.table, key, { digest: digestOfId(id), status, line: rows.lines })
 }
 
@@ -277,28 +268,21 @@ const noteLine = (name: string, rows: Rows, bytes: Buffer): boolean => {
 }
 
 /** Makes `append`. Its queue is bounded by the callers, each of which waits for its row. */
-const appender = (name: string, handle: fsp.FileHandle, rows: Rows) => {
+const appender = (name: string, handle: fsp.FileHandle) => {
   interface Waiting {
-    readonly row: Row
     readonly bytes: Buffer
     readonly resume: (exit: Effect.Effect<void, UserError>) => void
   }
   const waiting: Array<Waiting> = []
   let writing: Promise<void> | undefined
   let broken: Effect.Effect<never, UserError> | undefined
-  const writeBatch = async (batch: ReadonlyArray<Waiting>): Promise<void> => {
-    await writeAll(handle, Buffer.concat(batch.map(({ bytes }) => bytes)))
-    for (const { row } of batch) {
-      noteRow(rows, row.customId, row.id, isSuccess(row.response?.statusCode, row.error) ? success : failure)
-    }
-  }
   const write = async (): Promise<void> => {
     while (waiting.length > 0) {
       let bytes = 0
       const full = waiting.findIndex((row) => (bytes += row.bytes.length) > batchBytes)
       const batch = waiting.splice(0, full === -1 ? waiting.length : full + 1)
       try {
-        if (broken === undefined) await writeBatch(batch)
+        if (broken === undefined) await writeAll(handle, Buffer.concat(batch.map(({ bytes }) => bytes)))
       } catch (cause) {
         broken = Effect.suspend(() => Effect.fail(cannotWrite(name, cause, 3)))
       }
@@ -311,7 +295,7 @@ const appender = (name: string, handle: fsp.FileHandle, rows: Rows) => {
       const bytes = Buffer.from(lineOf(row))
       if (bytes.length > maxRowBytes) return Effect.fail(answerTooLong(row.customId))
       return Effect.callback((resume) => {
-        waiting.push({ row, bytes, resume })
+        waiting.push({ bytes, resume })
         // Begins when the rows that are ready in this turn have joined. It goes on when a caller is interrupted.
         writing ??= Promise.resolve().then(write)
       })

@@ -217,7 +217,9 @@ const closing = (report: Report.Report, output: string): string => {
   const when = continueAfterMillis === undefined
     ? reason === "unauthorized" ? "with a key that is accepted, " : reason === "payment" ? "once paid, " : ""
     : `in ${Report.clock(continueAfterMillis / 1000)}, `
-  return `${reason === "interrupted" ? "Interrupted" : `Stopped: ${message}`}; ${Report.thousands(report.open)} requests are left open; ` +
+  return `${reason === "interrupted" ? "Interrupted" : `Stopped: ${message}`}; ${
+    Report.thousands(report.open)
+  } requests are left open; ` +
     `${when}the same command continues`
 }
 
@@ -262,7 +264,7 @@ const outputOf = (typed: Flags): Effect.Effect<string, UserError> => {
  * collects sooner: half the memory, for about a tenth of a millisecond a request.
  */
 const keepHeapSmall = (): void => {
-  v8.setFlagsFromString("--heap-growing-percent=20")
+  v8.setFlagsFromString("--heap-growing-percent=10")
   v8.setFlagsFromString("--semi-space-growth-factor=1")
 }
 
