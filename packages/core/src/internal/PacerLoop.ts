@@ -69,6 +69,15 @@ interface Timer {
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
+/** One call on its way: what it is, how it is tried and understood, and where it may be interrupted. */
+interface Passage<A, E, R> {
+  readonly key: PacedKey.PacedKey
+  readonly call: PacedKey.Call
+  readonly make: (attempt: Attempt) => Effect.Effect<A, E, R>
+  readonly interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome
+  readonly restore: Restore
+}
+
 /** The running pacer: its keys, their timers, and the steps from offer to settlement. */
 export class PacerLoop {
   readonly services: Services
@@ -94,7 +103,7 @@ export class PacerLoop {
 
   run<A, E, R>(
     demand: Demand,
-    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
+    make: (attempt: Attempt) => Effect.Effect<A, E, R>,
     interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome
   ): Effect.Effect<A, E | PaceError.PaceError, R> {
     return Effect.uninterruptibleMask((restore) => {
@@ -104,7 +113,8 @@ export class PacerLoop {
         return notSent(demand.key, new PaceError.TooManyKeys({ capacity: this.bounds.maxKeys }))
       }
       key.counts.calls++
-      return this.offer(key, PacedKey.newCall(demand, this.sequence++, this.now()), attempt, interpret, restore)
+      const call = PacedKey.newCall(demand, this.sequence++, this.now())
+      return this.offer({ key, call, make, interpret, restore })
     })
   }
 
@@ -114,13 +124,8 @@ export class PacerLoop {
   })
 
   /** Starts the call at once where nothing stands in its way, else queues it. */
-  offer<A, E, R>(
-    key: PacedKey.PacedKey,
-    call: PacedKey.Call,
-    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
-    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome,
-    restore: Restore
-  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+  offer<A, E, R>(passage: Passage<A, E, R>): Effect.Effect<A, E | PaceError.PaceError, R> {
+    const { call, key } = passage
     const now = this.now()
     const refusal = PacedKey.refusal(key, call, now)
     if (refusal !== undefined) return this.unsent(key, call, refusal)
@@ -129,22 +134,20 @@ export class PacerLoop {
     if (key.queue.size() === 0) key.binding = undefined
     if (key.queue.size() === 0 && PacedKey.delayMillis(key, call, now) === 0) {
       this.start(key, call, now)
-      return this.attempt(key, call, attempt, interpret, restore)
+      return this.attempt(passage)
     }
     if (this.waiting >= this.bounds.maxWaiting) {
       return this.unsent(key, call, new PaceError.QueueFull({ capacity: this.bounds.maxWaiting }))
     }
-    const turn = this.waitFor(key, call, restore, () => this.enqueue(key, call, this.now()))
-    return Effect.flatMap(turn, () => this.attempt(key, call, attempt, interpret, restore))
+    return this.waitFor(passage, () => this.enqueue(key, call, this.now()))
   }
 
-  /** Waits until the call is started, refused, or interrupted. */
-  waitFor(
-    key: PacedKey.PacedKey,
-    call: PacedKey.Call,
-    restore: Restore,
+  /** Waits until the call is started, refused, or interrupted; then makes its attempt. */
+  waitFor<A, E, R>(
+    passage: Passage<A, E, R>,
     begin: () => void
-  ): Effect.Effect<void, PaceError.PaceError> {
+  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+    const { call, key, restore } = passage
     this.waiting++
     const wait = Effect.callback<void, PaceError.PaceError>((resume) => {
       call.resume = (refusal) => {
@@ -153,11 +156,12 @@ export class PacerLoop {
       }
       begin()
     })
-    return Effect.onExitPrimitive(restore(wait), (exit) => {
+    const turn = Effect.onExitPrimitive(restore(wait), (exit) => {
       this.waiting--
       if (Exit.isFailure(exit) && call.phase !== "ended") this.abandon(key, call)
       return undefined
     })
+    return Effect.flatMap(turn, () => this.attempt(passage))
   }
 
   enqueue(key: PacedKey.PacedKey, call: PacedKey.Call, now: number): void {
@@ -254,13 +258,8 @@ export class PacerLoop {
   }
 
   /** Makes one attempt and decides what follows. */
-  attempt<A, E, R>(
-    key: PacedKey.PacedKey,
-    call: PacedKey.Call,
-    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
-    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome,
-    restore: Restore
-  ): Effect.Effect<A, E | PaceError.PaceError, R> {
+  attempt<A, E, R>(passage: Passage<A, E, R>): Effect.Effect<A, E | PaceError.PaceError, R> {
+    const { call, interpret, key, make, restore } = passage
     return Effect.suspend(() => {
       const reservation = PacedKey.reserve(call, this.now())
       let held = false
@@ -275,7 +274,7 @@ export class PacerLoop {
           return this.hold(key, reservation)
         }
       }
-      const body = restore(Effect.suspend(() => attempt(handle)))
+      const body = restore(Effect.suspend(() => make(handle)))
       return Effect.flatMap(Effect.exit(body), (exit) => {
         let outcome: Outcome.Outcome
         try {
@@ -294,21 +293,18 @@ export class PacerLoop {
           return exit
         }
         if (outcome.closes !== undefined) this.close(key, call, outcome, outcome.closes)
-        return this.again(key, call, outcome, exit, attempt, interpret, restore)
+        return this.again(passage, outcome, exit)
       })
     })
   }
 
   /** Tries again after a delay, or ends with the exit as it was. */
   again<A, E, R>(
-    key: PacedKey.PacedKey,
-    call: PacedKey.Call,
+    passage: Passage<A, E, R>,
     outcome: Outcome.Outcome,
-    exit: Exit.Exit<A, E>,
-    attempt: (attempt: Attempt) => Effect.Effect<A, E, R>,
-    interpret: (exit: Exit.Exit<A, E>) => Outcome.Outcome,
-    restore: Restore
+    exit: Exit.Exit<A, E>
   ): Effect.Effect<A, E | PaceError.PaceError, R> {
+    const { call, key } = passage
     const now = this.now()
     call.phase = "backingOff"
     const decision = RetryPolicy.decide(this.services.policy, call.attempts, outcome, {
@@ -338,12 +334,11 @@ export class PacerLoop {
         reason: decision.reason
       })
     }
-    const turn = this.waitFor(key, call, restore, () => {
+    return this.waitFor(passage, () => {
       key.backoffs.add(call)
       if (call.deadlineAtMillis !== Infinity) key.deadlines.add(call)
       this.pump(key, this.now())
     })
-    return Effect.flatMap(turn, () => this.attempt(key, call, attempt, interpret, restore))
   }
 
   verdict(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, outcome: Outcome.Outcome): void {
