@@ -320,7 +320,9 @@ export const refused = (
   ) {
     // What settles late has been overdrawn by the surplus: until that is paid back, refusals say nothing new.
     const debtMillis = law.settlesLate ? next.surplusSeconds * 1000 : 0
-    const holdMillis = Math.max(law.holdMillis, (holdSends * call.unit / next.advertised) * 1000)
+    // At the advertised rate, unless that is far from what was sent: then the agreement is soon tried again.
+    const holdSeconds = holdSends / Math.max(next.advertised / call.unit, rate / 2)
+    const holdMillis = Math.max(law.holdMillis, holdSeconds * 1000)
     return [{
       ...next,
       trim: -agreementMargin,

@@ -66,6 +66,8 @@ export interface Reservation {
 /** The sums whose rates a pace holds, in the order in which they are checked. */
 const sums = ["requests", "tokens", "inputTokens", "outputTokens", "overload"] as const
 
+const tokenSums = ["tokens", "inputTokens", "outputTokens"] as const
+
 type Sum = typeof sums[number]
 
 /** Credentials that were refused, with the refusal: shared by all keys of a pacer. */
@@ -100,6 +102,7 @@ export interface PacedKey {
   leaseEndsAtMillis: number
   leaseEndsAtWallMillis: number
   inFlight: number
+  lastCost: Cost
   gateUntilMillis: number
   closed: { readonly reason: string; readonly untilMillis: number; readonly last: Outcome } | undefined
   usedAtMillis: number
@@ -168,6 +171,7 @@ export const make = (
     leaseEndsAtMillis: Infinity,
     leaseEndsAtWallMillis: Infinity,
     inFlight: 0,
+    lastCost: oneRequest,
     gateUntilMillis: -Infinity,
     closed: undefined,
     usedAtMillis: now,
@@ -183,10 +187,22 @@ export const advance = (self: PacedKey, event: Event, now: number): string | und
   const step = self.controller.step(self.state, event, now)
   if (step.state !== self.state) {
     self.state = step.state
+    const before = self.pace
     self.pace = self.controller.pace(step.state)
+    for (const sum of tokenSums) if (self.pace[sum].ratePerSecond < before[sum].ratePerSecond) forgive(self, sum)
   }
   if (step.reason !== undefined) self.learnedSomething = true
   return step.reason
+}
+
+/**
+ * Leaves one call's worth of debt at most. What was spent at a fast rate would take for ever to pay at a slow one, and the
+ * slow rate is what the next calls pay already.
+ */
+const forgive = (self: PacedKey, sum: typeof tokenSums[number]): void => {
+  const credit = self.credit[sum]
+  const most = costIn(self.lastCost, sum)
+  if (credit.units < -most) self.credit[sum] = { units: -most, atMillis: credit.atMillis }
 }
 
 /** Why a call can not be sent at all, whatever it waits, when `startMillis` is the earliest that it could start. */
@@ -259,6 +275,7 @@ export const delayMillis = (self: PacedKey, call: Call, now: number): number => 
 export const start = (self: PacedKey, call: Call, now: number): string | undefined => {
   const { cost } = call.demand
   charge(self, cost, 1)
+  self.lastCost = cost
   const binding = self.binding
   self.binding = undefined
   self.inFlight++
@@ -322,8 +339,8 @@ export const takeVerdict = (
  * **Details**
  *
  * What was refused used no tokens. What was accepted and never said its usage keeps the estimate. A refusal for tokens
- * gives no credit back: the provider's bucket is empty, so ours is not filled by it, or the next calls would follow at
- * once and be refused as well.
+ * fills no credit: the provider's bucket is empty, and if ours were full the next calls would follow at once and be refused
+ * as well. It leaves one call's worth of debt, which is the interval to the next.
  */
 export const settle = (self: PacedKey, reservation: Reservation, now: number): Cost => {
   const { cost, verdict } = reservation
@@ -331,9 +348,9 @@ export const settle = (self: PacedKey, reservation: Reservation, now: number): C
   const used: Cost = ran ? { ...cost, ...reservation.used } : { ...oneRequest, ...reservation.used }
   reservation.settled = true
   self.held.delete(reservation)
-  const shortOfTokens = verdict?._tag === "Limited" && verdict.dimension !== undefined &&
-    verdict.dimension !== "requests"
-  if (!shortOfTokens) {
+  if (verdict?._tag === "Limited" && verdict.dimension !== undefined && verdict.dimension !== "requests") {
+    for (const sum of tokenSums) forgive(self, sum)
+  } else {
     charge(self, {
       requests: 0,
       inputTokens: used.inputTokens - cost.inputTokens,
