@@ -143,8 +143,9 @@ export const adaptive = (options?: {
   if (!(startPerSecond > 0 && startPerSecond < Infinity)) {
     throw new RangeError(`RateController.adaptive: startPerSecond must be finite and > 0, got ${startPerSecond}`)
   }
-  const rate = (tracker: LimitTracker.LimitTracker): Pace.Rate =>
-    Pace.rate(LimitTracker.ratePerSecond(tracker), burstSeconds)
+  // The floor is one of calls: in tokens it is that many calls' worth, or one call would take for ever.
+  const rate = (tracker: LimitTracker.LimitTracker, unit: number): Pace.Rate =>
+    Pace.rate(Math.max(LimitTracker.ratePerSecond(tracker), LimitTracker.floorPerSecond * unit), burstSeconds)
   return {
     name: "adaptive",
     start: (now, learned, ageMillis) => ({
@@ -168,8 +169,8 @@ export const adaptive = (options?: {
     },
     pace: (state) => ({
       ...Pace.unbounded,
-      requests: rate(state.requests),
-      tokens: rate(state.tokens),
+      requests: rate(state.requests, 1),
+      tokens: rate(state.tokens, state.tokensPerCall),
       overload: { ratePerSecond: CapacityGuard.ratePerSecond(state.capacity), burst: 0 }
     }),
     wakeAtMillis: (state) => CapacityGuard.wakeAtMillis(state.capacity),
