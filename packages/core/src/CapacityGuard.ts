@@ -53,14 +53,7 @@ export const make = (now: number): CapacityGuard => ({
   usual: 0,
   usualAtMillis: now,
   before: 0,
-  testUntilMillis: Infinity,
-  sinceMillis: now,
-  sent: 0,
-  fresh: 0,
-  older: 0,
-  agedAtMillis: now,
-  overloaded: 0,
-  inARow: 0,
+  ...nothingCounted(now),
   gapMillis: firstGapMillis,
   probeSentAtMillis: Infinity,
   delayMillis: 250
@@ -203,8 +196,10 @@ const open = (self: CapacityGuard, now: number): CapacityGuard => ({
   ratePerSecond: Infinity
 })
 
-const restart = (self: CapacityGuard, now: number): CapacityGuard => ({
-  ...self,
+const restart = (self: CapacityGuard, now: number): CapacityGuard => ({ ...self, ...nothingCounted(now) })
+
+/** A span that begins now. */
+const nothingCounted = (now: number) => ({
   sinceMillis: now,
   sent: 0,
   fresh: 0,

@@ -227,7 +227,7 @@ const receive = (
     Effect.map(response.text, (text) => {
       // A redirect, which is not followed, is an answer without one.
       const isWanted = response.status < 300 && (options.body === "json" || isJson(response))
-      const json = isWanted ? parse(text) : null
+      const json = isWanted ? PacedResponse.parse(text) : null
       if (json === undefined) conclude(notJson(response))
       else {
         conclude(outcome)
@@ -307,18 +307,10 @@ const secretOf = (request: HttpClientRequest): string =>
 
 const bodyOf = (request: HttpClientRequest): unknown =>
   request.body._tag === "Uint8Array" && request.body.body.byteLength <= maxRequestBody
-    ? parse(new TextDecoder().decode(request.body.body))
+    ? PacedResponse.parse(new TextDecoder().decode(request.body.body))
     : undefined
 
 const isJson = (response: HttpClientResponse): boolean => (response.headers["content-type"] ?? "").includes("json")
-
-const parse = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
 
 /** Looks for an error that says so down the chain of causes. */
 const neverConnected = (error: unknown): boolean => {

@@ -136,11 +136,13 @@ export const make = (ways: Ways): ProviderProfile => ({
   cost: (requestBody) => costOf(requestBody),
   usage: (responseBody) => usageOf(responseBody),
   requestId: (headers, body) => {
-    const named = ways.requestIdHeaders.map((name) => headers[name])
-    const json = parsed(body)
-    const id = [...named, member(json, "request_id"), member(json, "id")].find((each) =>
-      typeof each === "string" && each !== ""
-    )
+    const isName = (name: unknown) => typeof name === "string" && name !== ""
+    // A body is parsed only where no header tells.
+    const inBody = () => {
+      const json = parsed(body)
+      return [member(json, "request_id"), member(json, "id")].find(isName)
+    }
+    const id = ways.requestIdHeaders.map((name) => headers[name]).find(isName) ?? inBody()
     return typeof id === "string" ? id.slice(0, mostName) : undefined
   },
   keyOf: ({ body, organisation, url }) => {

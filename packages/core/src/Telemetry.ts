@@ -128,8 +128,7 @@ export type Counts = typeof Counts.Type
  *
  * **Details**
  *
- * `waitingFor` is the sum that the next call waits for. `waited` is how many seconds calls spent waiting for each sum so
- * far. `learned` is what a `PaceStore` starts from next time.
+ * `waitingFor` is the sum that the next call waits for. `waitedSeconds` is what calls spent waiting for each sum so far. `learned` is what a `PaceStore` starts from next time.
  */
 export const KeySnapshot = Schema.Struct({
   key: Schema.String,

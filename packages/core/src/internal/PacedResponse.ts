@@ -81,7 +81,8 @@ const usageOfText = (
   return undefined
 }
 
-const parse = (text: string): unknown => {
+/** The value of a JSON text; undefined when it is none. */
+export const parse = (text: string): unknown => {
   try {
     return JSON.parse(text)
   } catch {
