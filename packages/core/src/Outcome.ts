@@ -18,16 +18,35 @@ import type { Dimension } from "./Demand.ts"
  * **Details**
  *
  * `ratePerSecond` is there only where the unit is known (from a profile, a policy or the arithmetic of the figures).
- * `policy` names one of several limits on the same sum.
+ * `policy` names one of several limits on the same sum. `aside` says that the limit covers only a part of the traffic, a
+ * day or longer, or was not told as such: it stands beside the one that the sum is known by. A sum that is none of ours
+ * (images, bytes) is `other`, with its name in `policy`.
  */
 export interface LimitReading {
-  readonly dimension: Dimension
+  readonly dimension: Dimension | "other"
   readonly limit?: number
   readonly remaining?: number
   readonly resetSeconds?: number
   readonly windowSeconds?: number
   readonly ratePerSecond?: number
   readonly policy?: string
+  readonly partitionKey?: string
+  readonly aside?: true
+}
+
+/**
+ * A limit that a response declares, without saying what is left of it.
+ *
+ * **Units**
+ *
+ * `limit` in `unit` (requests where it says none) in each `windowSeconds`, absent where it is not known.
+ */
+export interface Policy {
+  readonly name?: string
+  readonly limit: number
+  readonly windowSeconds?: number
+  readonly unit?: string
+  readonly partitionKey?: string
 }
 
 /** Where a retry hint came from: the field or body member that won. */
@@ -42,6 +61,7 @@ export type RetryAfterSource = string
  */
 export interface Reading {
   readonly limits: ReadonlyArray<LimitReading>
+  readonly policies: ReadonlyArray<Policy>
   readonly retryAfterSeconds: number | undefined
   readonly retryAfterSource: RetryAfterSource | undefined
   readonly malformed: ReadonlyArray<{ readonly name: string; readonly raw: string }>
@@ -50,6 +70,7 @@ export interface Reading {
 /** A response that said nothing. */
 export const nothingRead: Reading = {
   limits: [],
+  policies: [],
   retryAfterSeconds: undefined,
   retryAfterSource: undefined,
   malformed: []

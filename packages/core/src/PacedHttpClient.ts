@@ -94,7 +94,7 @@ export const timeoutDescription = "no answer within the timeout"
  *
  * **Errors**
  *
- * `PaceError` when a call was not sent. A final refusal is returned as the response it was.
+ * `PaceError` when a call was not sent. A final refusal is returned as the response it was, its body cut at 64 KiB.
  */
 export const make = <E, R>(
   client: HttpClient.HttpClient.With<E, R>,
@@ -118,13 +118,15 @@ export const make = <E, R>(
             (attempt) => {
               outcome = undefined
               const sent = Effect.flatMap(send, (response) =>
-                receive(response, attempt, profile, options, conclude))
+                receive(response, { attempt, conclude, demand, options, profile }))
               return options?.timeout === undefined ? sent : Effect.timeoutOrElse(sent, {
                 duration: options.timeout,
-                orElse: () => timedOut(request, conclude)
+                orElse: () =>
+                  timedOut(request, conclude)
               })
             },
-            (exit) => outcome ?? interpretFailure(exit)
+            (exit) =>
+              outcome ?? interpretFailure(exit)
           )
         }))
   )
@@ -169,8 +171,8 @@ export const failRefusals = <E, R>(
     (send, request) =>
       Effect.flatMap(send, (response) =>
         response.status < 400 ? Effect.succeed(response) : Effect.flatMap(
-          classify(response, options?.profile ?? profileOf(request)),
-          (outcome) => outcome.error === undefined ? Effect.succeed(response) : Effect.fail(outcome.error)
+          readError(response, options?.profile ?? profileOf(request)),
+          ({ outcome, response }) => outcome.error === undefined ? Effect.succeed(response) : Effect.fail(outcome.error)
         ))
   )
 
@@ -199,62 +201,78 @@ const demandOf = (
     return Effect.succeed({ demand, profile })
   })
 
+/** An attempt whose response is being received. */
+interface Receiving {
+  readonly attempt: Pacer.Attempt
+  readonly profile: ProviderProfile.ProviderProfile
+  readonly demand: Demand.Demand
+  readonly options: Options | undefined
+  readonly conclude: (outcome: Outcome.Outcome) => void
+}
+
 /** Takes the verdict as soon as the headers are there; what follows is the body. */
 const receive = (
   response: HttpClientResponse,
-  attempt: Pacer.Attempt,
-  profile: ProviderProfile.ProviderProfile,
-  options: Options | undefined,
-  conclude: (outcome: Outcome.Outcome) => void
+  receiving: Receiving
 ): Effect.Effect<HttpClientResponse, HttpClientError.HttpClientError> => {
+  const { attempt, conclude, demand, options, profile } = receiving
   if (response.status >= 400) {
-    return Effect.map(classify(response, profile), (outcome) => {
-      conclude(outcome)
-      return response
+    return Effect.map(readError(response, profile), (read) => {
+      conclude(read.outcome)
+      return read.response
     })
   }
-  const accepted = Effect.map(classify(response, profile), (outcome) => {
+  return Effect.flatMap(classify(response, profile, undefined), (outcome) => {
     attempt.verdict(outcome)
-    return outcome
+    if (options?.body === "buffer" || options?.body === "json") return buffered(response, receiving, outcome)
+    conclude(outcome)
+    return Effect.succeed(PacedResponse.watch(response, attempt.hold(), profile, demand))
   })
-  if (options?.body !== "buffer" && options?.body !== "json") {
-    return Effect.map(accepted, (outcome) => {
-      conclude(outcome)
-      return PacedResponse.watch(response, attempt.hold(), profile.usage)
-    })
-  }
-  return Effect.flatMap(accepted, (outcome) =>
-    Effect.map(response.text, (text) => {
-      // A redirect, which is not followed, is an answer without one.
-      const isWanted = response.status < 300 && (options.body === "json" || isJson(response))
-      const json = isWanted ? PacedResponse.parse(text) : null
-      if (json === undefined) conclude(notJson(response))
-      else {
-        conclude(outcome)
-        const usage = profile.usage(json)
-        if (usage !== undefined) attempt.used(usage)
-      }
-      return response
-    }))
 }
 
-/** What a response says, by its headers and, for an error, its body. */
+/** Reads the whole body of a success, which may break off, be no JSON, or be an error after all. */
+const buffered = (
+  response: HttpClientResponse,
+  { attempt, conclude, demand, options, profile }: Receiving,
+  accepted: Outcome.Outcome
+): Effect.Effect<HttpClientResponse, HttpClientError.HttpClientError> =>
+  Effect.flatMap(response.text, (text) => {
+    // A redirect, which is not followed, is an answer without one.
+    const isWanted = response.status < 300 && (options?.body === "json" || isJson(response))
+    const json = isWanted ? PacedResponse.parse(text) : null
+    if (json === undefined) {
+      conclude(notJson(response))
+      return Effect.succeed(response)
+    }
+    const usage = profile.usage(json)
+    if (usage !== undefined) attempt.used(usage, profile.charged(demand.cost, usage))
+    return Effect.map(classify(response, profile, json ?? undefined), (outcome) => {
+      conclude(outcome.error === undefined ? accepted : outcome)
+      return response
+    })
+  })
+
+/** What a response says, by its headers and what has been read of its body. */
 const classify = (
   response: HttpClientResponse,
-  profile: ProviderProfile.ProviderProfile
+  profile: ProviderProfile.ProviderProfile,
+  body: unknown
 ): Effect.Effect<Outcome.Outcome> =>
-  Effect.flatMap(
-    readError(response),
-    (body) =>
-      Effect.map(Clock.currentTimeMillis, (nowMillis) =>
-        profile.classify({ status: response.status, headers: response.headers, body, nowMillis }))
+  Effect.map(
+    Clock.currentTimeMillis,
+    (nowMillis) => profile.classify({ status: response.status, headers: response.headers, body, nowMillis })
   )
 
-/** The text of an error, unless it announces more than anybody would write. */
-const readError = (response: HttpClientResponse): Effect.Effect<string | undefined> =>
-  response.status < 400 || Number(response.headers["content-length"] ?? 0) > maxErrorBody
-    ? Effect.succeed(undefined)
-    : Effect.catch(Effect.map(response.text, (text) => text.slice(0, maxErrorBody)), () => Effect.succeed(undefined))
+/** What a refusal says, and the response, of which no more than a bound has been read. */
+const readError = (
+  response: HttpClientResponse,
+  profile: ProviderProfile.ProviderProfile
+): Effect.Effect<{ readonly outcome: Outcome.Outcome; readonly response: HttpClientResponse }> =>
+  Effect.flatMap(
+    PacedResponse.readBounded(response, maxErrorBody),
+    (read) =>
+      Effect.map(classify(read.response, profile, read.text), (outcome) => ({ outcome, response: read.response }))
+  )
 
 /**
  * The outcome of an attempt that brought no response.
@@ -352,7 +370,7 @@ const safeMethods = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"]
 /** A request whose URL can not be read fails in the client; until then it belongs to no origin. */
 const nowhere = new URL("invalid:")
 
-/** Characters of an error body that are read. */
+/** Bytes of an error body that are read; what follows is not waited for. */
 const maxErrorBody = 65_536
 
 /** A larger request body is not parsed for its cost. */

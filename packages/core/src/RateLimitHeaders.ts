@@ -1,65 +1,67 @@
 /**
  * Reads what servers say about limits in their headers, and writes the same.
  *
- * Here belong the grammars (numbers, durations, dates, lists) and the walk over a `Dialect`, which is data. Which dialect
- * a provider speaks, and what its answer means, belongs to `ProviderProfile`; nothing here decides or waits. It is pure,
- * never throws, and gives no number that is negative, NaN or infinite: what is absent or unreadable is unknown.
+ * Here belongs the walk over the headers of a response. What a name tells is in `LimitNames`, how values are written in
+ * `WireGrammar`; which units a provider means is its `Dialect`, which is data, and what its answer means belongs to
+ * `ProviderProfile`. Nothing here decides or waits. It is pure, never throws, and gives no number that is negative, NaN or
+ * infinite: what is absent or unreadable is unknown.
  *
  * **Source**
  *
- * RFC 9110 sections 5.6.7 and 10.2.3 for dates and `Retry-After`, RFC 3339, and the providers' own pages.
+ * RFC 9110 sections 5.6.7 and 10.2.3 for dates and `Retry-After`, draft-ietf-httpapi-ratelimit-headers 03 to 11, RFC 9651,
+ * and the providers' own pages.
  */
 import * as Predicate from "effect/Predicate"
 import type { Dimension } from "./Demand.ts"
-import { type LimitReading, nothingRead, type Reading } from "./Outcome.ts"
+import * as ErrorBody from "./internal/ErrorBody.ts"
+import * as IetfFields from "./internal/IetfFields.ts"
+import * as LimitNames from "./internal/LimitNames.ts"
+import * as WireGrammar from "./internal/WireGrammar.ts"
+import { type LimitReading, nothingRead, type Policy, type Reading } from "./Outcome.ts"
+import * as StructuredFields from "./StructuredFields.ts"
 
 /** Response headers: lower-case names, several lines of one field joined by a comma. */
 export type Headers = Readonly<Record<string, string | undefined>>
 
 /**
- * How a reset is written.
+ * How a bare number in a reset is to be read.
  *
  * **Shape**
  *
  * | form | means |
  * | --- | --- |
- * | `seconds` | seconds from the response |
- * | `duration` | `6m0s`, `2m59.56s`, `172.799999ms` |
- * | `moment` | told by its looks: 10¹² or more is an epoch in milliseconds, 10⁹ or more in seconds, less is seconds from the response; else a duration, an RFC 3339 or an HTTP date |
+ * | `moment` | told by its looks: 10¹² or more is an epoch in milliseconds, 10⁹ or more in seconds, less is seconds from the response |
+ * | `seconds` | seconds from the response, however many |
+ * | `milliseconds` | milliseconds from the response |
+ * | `duration` | nothing: its unit is not known |
+ *
+ * **Details**
+ *
+ * Durations (`6m0s`) and dates tell their unit themselves, in each form.
  */
-export type Form = "seconds" | "duration" | "moment"
+export type Form = "moment" | "seconds" | "milliseconds" | "duration"
 
 /**
- * The header names of one limit.
+ * What the names of a provider's headers do not tell, as data.
  *
  * **Units**
  *
- * `windowSeconds` is the span that the limit covers, absent where it is not known. `"arithmetic"` says a minute, unless
- * limit, remaining and reset together say a day.
- */
-export interface LimitFields {
-  readonly dimension: Dimension
-  readonly policy?: string
-  readonly limit: string
-  readonly remaining: string
-  readonly reset?: string
-  readonly resetForm: Form
-  readonly windowSeconds?: number | "arithmetic"
-}
-
-/**
- * One provider's way of speaking of limits, as data.
+ * `windows`: the span that a limit on a sum covers, seconds. `"arithmetic"` says a minute, unless limit, remaining and reset
+ * together say a day; it is what a header that names its sum means by default. A bare header has no window by default.
  *
  * **Details**
  *
  * `refusals` are the statuses that may mean *limited*. `resetHint` names a reset that says how long to wait after a
- * refusal, whichever sum was limited.
+ * refusal, whichever sum was limited. `spelling` is how limits are written: a name for each sum, with `{}` for the part.
+ * `ietf` writes the fields of the IETF draft.
  */
 export interface Dialect {
   readonly name: string
-  readonly limits: ReadonlyArray<LimitFields>
+  readonly resetForm?: Form
+  readonly windows?: Readonly<Partial<Record<Dimension, number | "arithmetic">>>
   readonly refusals: ReadonlyArray<number>
   readonly resetHint?: string
+  readonly spelling?: Readonly<Partial<Record<Dimension, string>>> | "ietf"
 }
 
 /**
@@ -72,10 +74,13 @@ export interface Dialect {
  *
  * **Details**
  *
- * `body` is that of an error: parsed JSON, or text. `limited` is the sum that the body named. The hint is the first of
- * `retry-after-ms`, `x-ms-retry-after-ms`, `retry-after`, the body, the reset of the limited sum that is there and above
- * zero. Of a comma-joined field the most careful readable member counts: least remaining, longest wait. A negative
- * remaining under a real limit is 0, a negative limit is unknown. The steps are bounded by the dialect.
+ * Every dialect's names are read, and the IETF's fields; `dialect` tells the units that names do not. `body` is that of an
+ * error: parsed JSON, or text. `limited` is the sum that the body named, `refused` says that our traffic was refused (by
+ * default: one of the dialect's `refusals`). The hint is the first of `retry-after-ms`, `x-ms-retry-after-ms`,
+ * `retry-after`, the body, the reset of the limited sum that is there and above zero. Of a comma-joined field the most
+ * careful readable member counts: least remaining, longest wait; of a list of policies the first, and the others stand
+ * beside it. A negative remaining under a real limit is 0, a negative limit is unknown. What came from a cache (`Age`)
+ * says nothing of now. At most 256 headers are looked at, and 1,024 characters of a value.
  *
  * **Gotchas**
  *
@@ -107,24 +112,45 @@ export const read = (
     readonly nowMillis: number
     readonly body?: unknown
     readonly limited?: Dimension | undefined
+    readonly refused?: boolean | undefined
   }
 ): Reading => {
-  const look: Look = { headers, clock: { nowMillis: options.nowMillis, dateHeader: headers["date"] }, malformed: [] }
-  const found: Array<Found> = []
-  for (const fields of options.dialect.limits) {
-    const limit = readLimit(look, fields)
-    if (limit !== undefined) found.push({ fields, limit })
+  const look: Look = {
+    headers,
+    dialect: options.dialect,
+    clock: { nowMillis: options.nowMillis, dateHeader: headers["date"] },
+    malformed: []
   }
-  const told = toldWait(look)
-  const refused = options.status >= 400
-  const hint = told ?? (refused ? bodyWait(options.body) ?? resetWait(look, found, options) : undefined)
-  if (found.length === 0 && hint === undefined && look.malformed.length === 0) return nothingRead
+  const isCached = (WireGrammar.parseNumber(headers["age"] ?? "") ?? 0) > 0
+  const found = isCached ? [] : byName(look)
+  const { limits: standard, policies } = isCached ? nothingRead : byStandard(look, found)
+  const all = [...found, ...standard.map((limit): Found => ({ limit, resetName: "ratelimit" }))]
+  const hint = toldWait(look) ??
+    (options.status >= 400 || options.body !== undefined
+      ? ErrorBody.waitOf(options.body) ?? resetWait(look, all, options)
+      : undefined)
+  if (all.length === 0 && policies.length === 0 && hint === undefined && look.malformed.length === 0) {
+    return nothingRead
+  }
   return {
-    limits: found.map(({ limit }) => limit),
+    limits: all.map(({ limit }) => limit),
+    policies,
     retryAfterSeconds: hint?.seconds,
     retryAfterSource: hint?.source,
     malformed: look.malformed
   }
+}
+
+/**
+ * The limit that a sum is known by: the one of the shortest window that does not stand aside.
+ */
+export const primary = (reading: Reading, dimension: Dimension): LimitReading | undefined => {
+  let best: LimitReading | undefined
+  for (const limit of reading.limits) {
+    if (limit.dimension !== dimension || limit.aside === true) continue
+    if (best === undefined || (limit.windowSeconds ?? Infinity) < (best.windowSeconds ?? Infinity)) best = limit
+  }
+  return best
 }
 
 /**
@@ -147,7 +173,7 @@ export const tightest = (reading: Reading, dimension: Dimension): LimitReading |
 export const emptied = (reading: Reading): Dimension | undefined => {
   let found: Dimension | undefined
   for (const { dimension, remaining } of reading.limits) {
-    if (remaining !== 0 || dimension === found) continue
+    if (remaining !== 0 || dimension === "other" || dimension === found) continue
     if (found !== undefined) return undefined
     found = dimension
   }
@@ -159,7 +185,8 @@ export const emptied = (reading: Reading): Dimension | undefined => {
  *
  * **Units**
  *
- * Figures are written as they are, to six decimals; `retryAfterSeconds` as a whole number, rounded up, at least 1.
+ * Figures are written as they are, to six decimals; the IETF's fields in whole numbers, limits rounded down and times up;
+ * `retryAfterSeconds` as a whole number, rounded up, at least 1.
  *
  * **Details**
  *
@@ -184,20 +211,10 @@ export const write = (
   limits: ReadonlyArray<LimitReading>,
   options?: { readonly retryAfterSeconds?: number | undefined }
 ): Record<string, string> => {
-  const headers: Record<string, string> = {}
-  const put = (name: string | undefined, figure: number | undefined, unit: string): void => {
-    if (name === undefined || figure === undefined || !(figure >= 0 && figure < mostWritten)) return
-    headers[name] = decimal(figure) + unit
-  }
-  for (const limit of limits) {
-    const fields = dialect.limits.find((each) => each.dimension === limit.dimension && each.policy === limit.policy)
-    if (fields === undefined) continue
-    put(fields.limit, limit.limit, "")
-    put(fields.remaining, limit.remaining, "")
-    put(fields.reset, limit.resetSeconds, fields.resetForm === "duration" ? "s" : "")
-  }
-  const wait = options?.retryAfterSeconds
-  if (wait !== undefined && !Number.isNaN(wait)) put("retry-after", Math.max(1, Math.ceil(wait)), "")
+  const headers: Record<string, string> = dialect.spelling === "ietf" ? IetfFields.write(limits) : {}
+  for (const limit of dialect.spelling === "ietf" ? [] : limits) spell(headers, dialect, limit)
+  const wait = Math.max(1, Math.ceil(options?.retryAfterSeconds ?? NaN))
+  if (isWritable(wait)) headers["retry-after"] = decimal(wait)
   return headers
 }
 
@@ -218,12 +235,7 @@ export const write = (
  * RateLimitHeaders.parseNumber("") // => undefined
  * ```
  */
-export const parseNumber = (text: string): number | undefined => {
-  const trimmed = text.trim()
-  if (trimmed.length > mostDigits || !/^-?\d+(?:\.\d+)?$/.test(trimmed)) return undefined
-  // Minus zero is zero.
-  return Number(trimmed) + 0
-}
+export const parseNumber: (text: string) => number | undefined = WireGrammar.parseNumber
 
 /**
  * The seconds of a duration such as `6m0s`, or undefined.
@@ -234,7 +246,7 @@ export const parseNumber = (text: string): number | undefined => {
  *
  * **Details**
  *
- * Hours, minutes, seconds, milliseconds in this order, at least one of them; seconds and milliseconds may have a
+ * Days, hours, minutes, seconds, milliseconds in this order, at least one of them; seconds and milliseconds may have a
  * fraction. A bare number is no duration: its unit is not known.
  *
  * **Example** (Minutes and milliseconds)
@@ -247,14 +259,7 @@ export const parseNumber = (text: string): number | undefined => {
  * RateLimitHeaders.parseDurationSeconds("4h17m") // => 15420
  * ```
  */
-export const parseDurationSeconds = (text: string): number | undefined => {
-  const trimmed = text.trim()
-  if (trimmed === "" || trimmed.length > mostDigits) return undefined
-  const parts = /^(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$/.exec(trimmed)
-  if (parts === null) return undefined
-  const [, hours, minutes, seconds, millis] = parts
-  return Number(hours ?? 0) * 3600 + Number(minutes ?? 0) * 60 + Number(seconds ?? 0) + Number(millis ?? 0) / 1000
-}
+export const parseDurationSeconds: (text: string) => number | undefined = WireGrammar.parseDurationSeconds
 
 /**
  * The usable wait of a `Retry-After` field, or undefined.
@@ -282,25 +287,21 @@ export const parseRetryAfterSeconds = (
   value: string,
   clock: { readonly nowMillis: number; readonly dateHeader?: string | undefined }
 ): number | undefined => {
-  const seconds = most(value, (member) => waitSeconds(member, clock))
+  const seconds = WireGrammar.most(value, (member) => WireGrammar.parseWaitSeconds(member, clock))
   return seconds !== undefined && seconds > 0 ? seconds : undefined
-}
-
-/** When the response was made. */
-interface Clock {
-  readonly nowMillis: number
-  readonly dateHeader?: string | undefined
 }
 
 interface Look {
   readonly headers: Headers
-  readonly clock: Clock
+  readonly dialect: Dialect
+  readonly clock: WireGrammar.Clock
   readonly malformed: Array<{ readonly name: string; readonly raw: string }>
 }
 
+/** A limit, and the header that told its reset. */
 interface Found {
-  readonly fields: LimitFields
   readonly limit: LimitReading
+  readonly resetName: string | undefined
 }
 
 interface Wait {
@@ -308,46 +309,212 @@ interface Wait {
   readonly source: string
 }
 
-const readLimit = (look: Look, fields: LimitFields): LimitReading | undefined => {
-  const told = figure(look, fields.limit, least, parseNumber)
-  const limit = told === undefined || told >= 0 ? told : undefined
-  const left = figure(look, fields.remaining, least, parseNumber)
-  const reset = figure(look, fields.reset, most, (member) => resetSeconds(member, fields.resetForm, look.clock))
-  const remaining = left === undefined || left >= 0 ? left : limit === undefined ? undefined : 0
-  if (limit === undefined && remaining === undefined && reset === undefined) return undefined
-  const reading: { -readonly [K in keyof LimitReading]: LimitReading[K] } = { dimension: fields.dimension }
-  if (fields.policy !== undefined) reading.policy = fields.policy
-  if (limit !== undefined) reading.limit = limit
-  if (remaining !== undefined) reading.remaining = remaining
-  if (reset !== undefined) reading.resetSeconds = Math.max(0, reset)
-  if (limit !== undefined && fields.windowSeconds !== undefined) {
-    reading.windowSeconds = fields.windowSeconds !== "arithmetic"
-      ? fields.windowSeconds
-      : saysDay(limit, remaining, reset)
-      ? daySeconds
-      : 60
-    reading.ratePerSecond = limit / reading.windowSeconds
-  }
-  return reading
+/** The figures of one limit as they are gathered, header by header. */
+interface Gathered {
+  readonly named: LimitNames.Named
+  limit?: number
+  remaining?: number
+  used?: number
+  resetSeconds?: number
+  resetName?: string
+  isDelta?: true
+  windowSeconds?: number
+  beside?: ReadonlyArray<LimitReading>
 }
 
-/** One header's figure, by the member that `pick` chooses; what cannot be read is kept as it came. */
-const figure = (
+/** What the headers say whose names tell a limit. */
+const byName = (look: Look): ReadonlyArray<Found> => {
+  const limits = new Map<string, Gathered>()
+  let looked = 0
+  for (const name of Object.keys(look.headers)) {
+    if (++looked > mostHeaders) break
+    const named = LimitNames.nameOf(name)
+    const raw = named === undefined ? undefined : look.headers[name]
+    if (named === undefined || raw === undefined) continue
+    let gathered = limits.get(named.id)
+    if (gathered === undefined) limits.set(named.id, gathered = { named })
+    if (!gather(look, gathered, named, name, raw)) malformed(look, name, raw)
+  }
+  if (limits.size === 0) return []
+  const all = [...limits.values()]
+  return all.flatMap((gathered) => assemble(look.dialect, gathered, all))
+}
+
+/** Takes up one header; says whether it could be read. */
+const gather = (
   look: Look,
-  name: string | undefined,
-  pick: typeof least,
-  parse: (member: string) => number | undefined
+  gathered: Gathered,
+  named: LimitNames.Named,
+  name: string,
+  raw: string
+): boolean => {
+  switch (named.part) {
+    case "limit":
+      if (raw.includes(";")) return gatherPolicies(gathered, raw)
+      return keep(gathered, "limit", WireGrammar.least(raw, WireGrammar.parseNumber))
+    case "remaining":
+      return keep(gathered, "remaining", WireGrammar.least(raw, WireGrammar.parseNumber))
+    case "used":
+      return keep(gathered, "used", WireGrammar.most(raw, WireGrammar.parseNumber))
+    case "window":
+      return keep(
+        gathered,
+        "windowSeconds",
+        WireGrammar.most(raw, (text) => WireGrammar.parseNumber(text) ?? WireGrammar.parseDurationSeconds(text))
+      )
+    case "pair":
+      return gatherPair(gathered, raw)
+    case "json":
+      return gatherJson(look, gathered, name, raw)
+    case "resetAfter":
+    case "reset": {
+      if (gathered.isDelta === true) return true
+      const form = named.part === "resetAfter" || named.isSeconds ? "seconds" : look.dialect.resetForm ?? "moment"
+      const isRead = keep(
+        gathered,
+        "resetSeconds",
+        WireGrammar.most(raw, (text) => resetSeconds(text, form, look.clock))
+      )
+      if (isRead) gathered.resetName = name
+      // A span needs no clock, so it is trusted before an instant.
+      if (isRead && named.part === "resetAfter") gathered.isDelta = true
+      return isRead
+    }
+  }
+}
+
+const keep = (
+  gathered: Gathered,
+  part: "limit" | "remaining" | "used" | "resetSeconds" | "windowSeconds",
+  figure: number | undefined
+): boolean => {
+  if (figure !== undefined) gathered[part] = figure
+  return figure !== undefined
+}
+
+/** `10, 10;w=1;name="per-ip", 1000;w=3600`: the first is in force now, the others are what it comes from. */
+const gatherPolicies = (gathered: Gathered, raw: string): boolean => {
+  const [first, ...others] = StructuredFields.parseList(raw) ?? []
+  if (first?._tag !== "Item" || first.bare._tag !== "Integer") return false
+  gathered.limit = first.bare.value
+  const beside = [first, ...others].flatMap((member): ReadonlyArray<LimitReading> => {
+    const windowSeconds = member.parameters.get("w") ?? member.parameters.get("window")
+    const isTold = member._tag === "Item" && member.bare._tag === "Integer" && windowSeconds?._tag === "Integer"
+    if (!isTold || !(member.bare.value >= 0 && windowSeconds.value > 0)) return []
+    const name = member.parameters.get("name")
+    return [{
+      dimension: gathered.named.dimension,
+      policy: name?._tag === "String" ? name.value : `${member.bare.value} per ${windowSeconds.value} s`,
+      limit: member.bare.value,
+      windowSeconds: windowSeconds.value,
+      ratePerSecond: member.bare.value / windowSeconds.value,
+      aside: true
+    }]
+  })
+  gathered.beside = beside
+  const same = beside.filter(({ limit }) => limit === gathered.limit)
+  if (same.length === 1) gathered.windowSeconds = same[0]!.windowSeconds!
+  return true
+}
+
+/** `32/40`: used of the limit. */
+const gatherPair = (gathered: Gathered, raw: string): boolean => {
+  const [used, limit, ...rest] = raw.split("/", 3).map(WireGrammar.parseNumber)
+  if (used === undefined || limit === undefined || rest.length > 0) return false
+  gathered.limit = limit
+  gathered.remaining = limit - used
+  return true
+}
+
+/** `{"period":10,"limit":50,"remaining":0,"until":"2016-01-01T12:00:20Z"}`. */
+const gatherJson = (look: Look, gathered: Gathered, name: string, raw: string): boolean => {
+  const json = raw.length > mostJson ? undefined : ErrorBody.parsed(raw)
+  if (!Predicate.isObject(json)) return false
+  const figures: Readonly<Record<string, unknown>> = { ...json }
+  const figure = (key: string): number | undefined => {
+    const value = figures[key]
+    return typeof value === "number" && Number.isFinite(value) ? value : undefined
+  }
+  keep(gathered, "limit", figure("limit"))
+  keep(gathered, "remaining", figure("remaining"))
+  keep(gathered, "windowSeconds", figure("period"))
+  const until = figures["until"] ?? figures["reset"]
+  if (typeof until !== "string" && typeof until !== "number") return true
+  if (keep(gathered, "resetSeconds", WireGrammar.parseMomentSeconds(`${until}`, look.clock))) gathered.resetName = name
+  return true
+}
+
+/** Makes a reading of what was gathered, followed by the policies that it listed. */
+const assemble = (dialect: Dialect, gathered: Gathered, all: ReadonlyArray<Gathered>): ReadonlyArray<Found> => {
+  const { named, resetName, used } = gathered
+  const limit = isZeroOrMore(gathered.limit) ? gathered.limit : undefined
+  const left = isZeroOrMore(gathered.remaining) || limit === undefined
+    ? gathered.remaining
+    : clampLeft(gathered.remaining)
+  const remaining = isZeroOrMore(left) ? left : undefined
+  const whole = limit ?? (remaining !== undefined && isZeroOrMore(used) ? remaining + used : undefined)
+  const beside = (gathered.beside ?? []).map((policy): Found => ({ limit: policy, resetName: undefined }))
+  if (whole === undefined && remaining === undefined && gathered.resetSeconds === undefined) return beside
+  const reading: { -readonly [K in keyof LimitReading]: LimitReading[K] } = { dimension: named.dimension }
+  if (named.policy !== undefined) reading.policy = named.policy
+  if (whole !== undefined) reading.limit = whole
+  if (remaining !== undefined) reading.remaining = remaining
+  if (gathered.resetSeconds !== undefined) reading.resetSeconds = Math.max(0, gathered.resetSeconds)
+  const windowSeconds = windowOf(dialect, gathered, whole, remaining)
+  if (windowSeconds !== undefined) {
+    reading.windowSeconds = windowSeconds
+    if (whole !== undefined) reading.ratePerSecond = whole / windowSeconds
+  }
+  const isPlain = (other: Gathered) => other.named.dimension === named.dimension && !other.named.isPart
+  if (named.isPart || (named.isDynamic && all.some((other) => !other.named.isDynamic && isPlain(other)))) {
+    reading.aside = true
+  }
+  return [{ limit: reading, resetName }, ...beside]
+}
+
+const windowOf = (
+  dialect: Dialect,
+  gathered: Gathered,
+  limit: number | undefined,
+  remaining: number | undefined
 ): number | undefined => {
-  const raw = name === undefined ? undefined : look.headers[name]
-  if (name === undefined || raw === undefined) return undefined
-  const value = pick(raw, parse)
-  if (value === undefined) malformed(look, name, raw)
-  return value
+  const { named, resetSeconds, windowSeconds } = gathered
+  const told = named.windowSeconds ?? windowSeconds
+  if (told !== undefined) return told > 0 ? told : undefined
+  const { dimension } = named
+  if (dimension === "other") return undefined
+  const isUsual = named.isNamed && (dimension === "requests" || dimension === "tokens")
+  const window = dialect.windows?.[dimension] ?? (isUsual ? "arithmetic" : undefined)
+  if (window !== "arithmetic") return window
+  return limit === undefined ? undefined : saysDay(limit, remaining, resetSeconds) ? daySeconds : 60
+}
+
+/** What the IETF's fields say. Where a sum is known by a header of its own already, they stand beside it. */
+const byStandard = (
+  look: Look,
+  found: ReadonlyArray<Found>
+): { readonly limits: ReadonlyArray<LimitReading>; readonly policies: ReadonlyArray<Policy> } => {
+  const { ratelimit, "ratelimit-policy": policy } = look.headers
+  if (ratelimit === undefined && policy === undefined) return nothingRead
+  const told = IetfFields.read(ratelimit, policy)
+  for (const name of told.malformed) malformed(look, name, look.headers[name] ?? "")
+  const isKnown = ({ dimension }: LimitReading) =>
+    found.some(({ limit }) => limit.dimension === dimension && limit.aside !== true)
+  return {
+    policies: told.policies,
+    limits: told.limits.map((limit) => (isKnown(limit) ? { ...limit, aside: true } : limit))
+  }
 }
 
 const malformed = (look: Look, name: string, raw: string): void => {
   look.malformed.push({ name, raw: raw.slice(0, mostRawKept) })
 }
+
+const isZeroOrMore = (figure: number | undefined): figure is number => figure !== undefined && figure >= 0
+
+/** Over by one, or by more, is nothing left. */
+const clampLeft = (remaining: number | undefined): number | undefined =>
+  remaining === undefined ? undefined : Math.max(0, remaining)
 
 /**
  * Do these figures speak of a day? A reset is the time until the limit is whole again, so that used slots ÷ (limit ÷
@@ -369,59 +536,49 @@ const toldWait = (look: Look): Wait | undefined => {
   for (const name of millisHints) {
     const raw = look.headers[name]
     if (raw === undefined) continue
-    const millis = most(raw, parseNumber)
+    const millis = WireGrammar.most(raw, WireGrammar.parseNumber)
     if (millis === undefined) malformed(look, name, raw)
     else if (millis > 0) return { seconds: millis / 1000, source: name }
   }
   const raw = look.headers["retry-after"]
   if (raw === undefined) return undefined
-  const seconds = most(raw, (member) => waitSeconds(member, look.clock))
+  const seconds = WireGrammar.most(raw, (member) => WireGrammar.parseWaitSeconds(member, look.clock))
   if (seconds === undefined) malformed(look, "retry-after", raw)
   return seconds !== undefined && seconds > 0 ? { seconds, source: "retry-after" } : undefined
-}
-
-/** What an error body says of the wait: a member of its own, or a sentence such as `try again in 5.289s`. */
-const bodyWait = (body: unknown): Wait | undefined => {
-  const root = member(body, 0) ?? body
-  const error = member(root, "error")
-  for (const name of ["retry_after_seconds", "retry_after"]) {
-    for (const holder of [root, error]) {
-      const seconds = member(holder, name)
-      if (typeof seconds === "number" && seconds > 0 && seconds < Infinity) return { seconds, source: `body:${name}` }
-    }
-  }
-  const message = [member(error, "message"), error, member(root, "message"), root].find((each) =>
-    typeof each === "string"
-  )
-  if (typeof message !== "string") return undefined
-  const said = /\b(?:again in|retry in|retry after|wait) ([0-9][0-9.hms]{0,30})( sec)?/i.exec(
-    message.slice(0, mostRead)
-  )
-  const amount = said?.[1]?.replace(/\.$/, "") ?? ""
-  const seconds = said?.[2] === undefined ? parseDurationSeconds(amount) : parseNumber(amount)
-  return seconds !== undefined && seconds > 0 ? { seconds, source: "body:message" } : undefined
 }
 
 /** The reset of what is limited: what the body named, else what is empty, else the only sum spoken of. */
 const resetWait = (
   look: Look,
   found: ReadonlyArray<Found>,
-  options: { readonly dialect: Dialect; readonly status: number; readonly limited?: Dimension | undefined }
+  options: {
+    readonly dialect: Dialect
+    readonly status: number
+    readonly limited?: Dimension | undefined
+    readonly refused?: boolean | undefined
+  }
 ): Wait | undefined => {
   const { dialect, limited, status } = options
-  if (limited === undefined && !dialect.refusals.includes(status)) return undefined
+  if (limited === undefined && !(options.refused ?? dialect.refusals.includes(status))) return undefined
   const named = limited === undefined ? found : found.filter(({ limit }) => limit.dimension === limited)
   const empty = named.filter(({ limit }) => limit.remaining === 0)
   const alone = limited !== undefined || (named.length === 1 && named[0]?.limit.remaining === undefined)
   let wait: Wait | undefined
-  for (const { fields, limit } of empty.length > 0 ? empty : alone ? named : []) {
+  for (const { limit, resetName } of empty.length > 0 ? empty : alone ? named : []) {
     const seconds = limit.resetSeconds ?? 0
-    if (fields.reset !== undefined && seconds > (wait?.seconds ?? 0)) wait = { seconds, source: fields.reset }
+    if (resetName !== undefined && seconds > (wait?.seconds ?? 0)) wait = { seconds, source: resetName }
   }
   if (wait !== undefined || dialect.resetHint === undefined) return wait
   const raw = look.headers[dialect.resetHint]
-  const seconds = raw === undefined ? undefined : most(raw, parseNumber)
+  const form = dialect.resetForm ?? "moment"
+  const seconds = raw === undefined ? undefined : WireGrammar.most(raw, (text) => resetSeconds(text, form, look.clock))
   return seconds !== undefined && seconds > 0 ? { seconds, source: dialect.resetHint } : undefined
+}
+
+const resetSeconds = (text: string, form: Form, clock: WireGrammar.Clock): number | undefined => {
+  const number = form === "moment" ? undefined : WireGrammar.parseNumber(text)
+  if (number === undefined) return WireGrammar.parseMomentSeconds(text, clock)
+  return form === "duration" ? undefined : form === "milliseconds" ? number / 1000 : number
 }
 
 const binds = (one: LimitReading, other: LimitReading): boolean => {
@@ -433,101 +590,21 @@ const binds = (one: LimitReading, other: LimitReading): boolean => {
   return (one.limit ?? Infinity) < (other.limit ?? Infinity)
 }
 
-const resetSeconds = (member: string, form: Form, clock: Clock): number | undefined => {
-  if (form === "duration") return parseDurationSeconds(member)
-  const number = parseNumber(member)
-  if (form === "seconds") return number
-  if (number === undefined) {
-    return parseDurationSeconds(member) ?? until(parseRfc3339(member) ?? httpDate(member, clock), clock)
+/** Adds the headers of one limit, in the names of the dialect. */
+const spell = (headers: Record<string, string>, dialect: Dialect, limit: LimitReading): void => {
+  const { dimension, policy } = limit
+  const template = dialect.spelling === "ietf" || dimension === "other" ? undefined : dialect.spelling?.[dimension]
+  if (template === undefined || (policy !== undefined && policy !== "dynamic")) return
+  const figures = [["limit", limit.limit], ["remaining", limit.remaining], ["reset", limit.resetSeconds]] as const
+  for (const [part, figure] of figures) {
+    if (figure === undefined || !isWritable(figure)) continue
+    const name = template.replace("{}", part) + (policy === undefined ? "" : `-${policy}`)
+    const form = part === "reset" ? dialect.resetForm : undefined
+    headers[name] = decimal(form === "milliseconds" ? figure * 1000 : figure) + (form === "duration" ? "s" : "")
   }
-  return number >= 1e12 ? until(number, clock) : number >= 1e9 ? until(number * 1000, clock) : number
 }
 
-const waitSeconds = (member: string, clock: Clock): number | undefined =>
-  parseNumber(member) ?? parseDurationSeconds(member) ?? until(httpDate(member, clock), clock)
-
-/** Seconds from the response to an instant; below zero when it has passed. */
-const until = (atMillis: number | undefined, clock: Clock): number | undefined => {
-  if (atMillis === undefined) return undefined
-  const base = (clock.dateHeader === undefined ? undefined : httpDate(clock.dateHeader, clock)) ?? clock.nowMillis
-  return Number.isFinite(base) ? (atMillis - base) / 1000 : undefined
-}
-
-/** The three forms that RFC 9110 asks a recipient to accept, all in UTC. */
-const httpDate = (text: string, clock: Clock): number | undefined => {
-  const date = text.trim()
-  // Longer than any of the forms.
-  if (date.length > 40) return undefined
-  const fixed = /^[A-Z][a-z]{2}, (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT$/.exec(date)
-  if (fixed !== null) return instant(fixed[3], fixed[2], fixed[1], fixed.slice(4))
-  const old = /^[A-Z][a-z]{5,8}, (\d{2})-([A-Z][a-z]{2})-(\d{2}) (\d{2}):(\d{2}):(\d{2}) GMT$/.exec(date)
-  if (old !== null) return instant(`${century(Number(old[3]), clock)}`, old[2], old[1], old.slice(4))
-  const asctime = /^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d{2}):(\d{2}):(\d{2}) (\d{4})$/.exec(date)
-  return asctime === null ? undefined : instant(asctime[6], asctime[1], asctime[2], asctime.slice(3, 6))
-}
-
-/** A two-digit year that would lie more than 50 years ahead is in the past. */
-const century = (year: number, clock: Clock): number => {
-  // The mean length of a year; years are all that matters here.
-  const current = 1970 + clock.nowMillis / 31_556_952_000
-  return 2000 + year > current + 50 ? 1900 + year : 2000 + year
-}
-
-const parseRfc3339 = (text: string): number | undefined => {
-  const date = text.trim()
-  // Longer than the form with nine decimals and an offset.
-  if (date.length > 40) return undefined
-  const parts = /^(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(\.\d+)?(?:[Zz]|([+-])(\d{2}):(\d{2}))$/.exec(date)
-  if (parts === null) return undefined
-  const at = instant(parts[1], months[Number(parts[2]) - 1], parts[3], parts.slice(4, 7))
-  const aheadMinutes = Number(`${parts[8] ?? ""}1`) * (Number(parts[9] ?? 0) * 60 + Number(parts[10] ?? 0))
-  return at === undefined ? undefined : at + Number(`0${parts[7] ?? ""}`) * 1000 - aheadMinutes * 60_000
-}
-
-const instant = (
-  year: string | undefined,
-  monthName: string | undefined,
-  day: string | undefined,
-  time: ReadonlyArray<string | undefined>
-): number | undefined => {
-  const month = months.indexOf(monthName ?? "")
-  const [hour = NaN, minute = NaN, second = NaN] = time.map(Number)
-  if (month === -1 || !(hour < 24 && minute < 60 && second <= 60)) return undefined
-  const start = Date.UTC(Number(year), month, 1)
-  const days = (Date.UTC(Number(year), month + 1, 1) - start) / 86_400_000
-  if (!(Number(day) >= 1 && Number(day) <= days)) return undefined
-  return start + (Number(day) - 1) * 86_400_000 + ((hour * 60 + minute) * 60 + second) * 1000
-}
-
-/** The least readable member of a comma-joined field. */
-const least = (raw: string, parse: (member: string) => number | undefined): number | undefined =>
-  fold(raw, parse, Math.min)
-
-/** The greatest readable member of a comma-joined field. */
-const most = (raw: string, parse: (member: string) => number | undefined): number | undefined =>
-  fold(raw, parse, Math.max)
-
-const fold = (
-  raw: string,
-  parse: (member: string) => number | undefined,
-  pick: (one: number, other: number) => number
-): number | undefined => {
-  if (raw.length > mostRead) return undefined
-  if (!raw.includes(",")) return finite(parse(raw))
-  const members = raw.split(",", mostMembers)
-  let picked: number | undefined
-  for (let index = 0; index < members.length; index++) {
-    // HTTP dates have a comma of their own.
-    const value = finite(parse(members[index]!)) ?? finite(parse(`${members[index]!},${members[index + 1] ?? ""}`))
-    if (value !== undefined) picked = picked === undefined ? value : pick(picked, value)
-  }
-  return picked
-}
-
-const finite = (value: number | undefined): number | undefined => (Number.isFinite(value) ? value : undefined)
-
-const member = (value: unknown, name: string | number): unknown =>
-  Predicate.hasProperty(value, name) ? value[name] : undefined
+const isWritable = (figure: number): boolean => figure >= 0 && figure < mostWritten
 
 /** Six decimals are microseconds, and a tenth of a call per day; no exponent, which no reader accepts. */
 const decimal = (
@@ -536,21 +613,16 @@ const decimal = (
 
 const millisHints = ["retry-after-ms", "x-ms-retry-after-ms"]
 
-const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-
 const daySeconds = 86_400
 
 /** A limit per minute is whole again within a minute; twice that leaves room for its bookkeeping. */
 const longestOfMinute = 120
 
-/** Digits beyond any double's meaning. */
-const mostDigits = 64
+/** Headers of one response that are looked at; no response seen has a quarter of it. */
+const mostHeaders = 256
 
-/** Characters of one value that are read; no header seen comes near. */
-const mostRead = 1024
-
-/** Members of one list that are read. */
-const mostMembers = 16
+/** Characters of a header that holds an object. */
+const mostJson = 1024
 
 /** Characters of an unreadable value that are kept. */
 const mostRawKept = 200

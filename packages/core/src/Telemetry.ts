@@ -36,7 +36,7 @@ const CostSchema = Schema.Struct({
  * | `CallQueued` | a call could not start at once; `waiting` counts those in front and itself |
  * | `CallStarted` | an attempt left; `binding` is the sum that it waited for |
  * | `Verdict` | headers came, or failed to |
- * | `CallSettled` | the body ended; `unread` says that nobody read it in time |
+ * | `CallSettled` | the body ended; `unread` says that nobody read it in time, `failure` which error it carried |
  * | `RetryScheduled` | the call will be tried again |
  * | `CallEnded` | the call left the pacer |
  * | `PaceChanged` | what we believe the key allows changed, with the reason |
@@ -67,7 +67,8 @@ export const Event = Schema.Union([
     ...aboutCall,
     reserved: CostSchema,
     used: CostSchema,
-    unread: Schema.Boolean
+    unread: Schema.Boolean,
+    failure: Schema.NullOr(Schema.String)
   }),
   Schema.TaggedStruct("RetryScheduled", { ...aboutCall, delayMillis: Schema.Number, reason: Schema.String }),
   Schema.TaggedStruct("CallEnded", { ...aboutCall, reason: Schema.String }),

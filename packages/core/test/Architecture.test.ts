@@ -16,7 +16,16 @@ const rows: ReadonlyArray<{ row: string; modules: ReadonlyArray<string>; among?:
   {
     row: "decisions",
     modules: [
+      "StructuredFields",
+      "internal/WireGrammar",
+      "internal/LimitNames",
+      "internal/IetfFields",
+      "internal/ErrorBody",
+      "internal/EventStream",
       "RateLimitHeaders",
+      "ProviderWays",
+      "internal/Verdict",
+      "internal/CallCost",
       "ProviderProfile",
       "profiles/*",
       "RateController",

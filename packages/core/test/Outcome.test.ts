@@ -56,6 +56,7 @@ describe("an outcome", () => {
   it("of a response that said nothing knows no limit, no hint and no fault", () => {
     assert.deepStrictEqual(Outcome.nothingRead, {
       limits: [],
+      policies: [],
       retryAfterSeconds: undefined,
       retryAfterSource: undefined,
       malformed: []

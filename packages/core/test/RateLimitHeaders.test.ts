@@ -7,6 +7,7 @@ import * as fc from "fast-check"
 const openai = ProviderProfile.openai.dialect
 const together = ProviderProfile.together.dialect
 const generic = ProviderProfile.generic.dialect
+const ietf = ProviderProfile.named("ietf")!.dialect
 
 describe("a number", () => {
   const table: ReadonlyArray<readonly [string, number | undefined]> = [
@@ -188,7 +189,7 @@ describe("a limit", () => {
 
   it("is unknown where nothing is said", () => {
     assert.isUndefined(first(together, {}))
-    assert.deepStrictEqual(first(together, { "x-ratelimit-remaining": "3" }), { dimension: "requests", remaining: 3 })
+    assert.deepStrictEqual(first(generic, { "x-ratelimit-remaining": "3" }), { dimension: "requests", remaining: 3 })
   })
 
   const windows: ReadonlyArray<readonly [string, string, string, number]> = [
@@ -245,6 +246,7 @@ describe("a limit", () => {
       ["project-tokens", 60_000, undefined],
       ["tokens_usage_based", undefined, 7]
     ])
+    assert.deepStrictEqual(limits.map(({ aside }) => aside), [undefined, true, true])
   })
 
   it("below zero is unknown, and below zero left of a real limit is nothing left", () => {
@@ -309,6 +311,7 @@ describe("a limit", () => {
 describe("the tightest limit", () => {
   const reading = (limits: ReadonlyArray<LimitReading>): Reading => ({
     limits,
+    policies: [],
     retryAfterSeconds: undefined,
     retryAfterSource: undefined,
     malformed: []
@@ -347,9 +350,17 @@ describe("what is left", () => {
 })
 
 describe("whatever a server sends", () => {
-  const names = [together, openai, generic].flatMap((dialect) =>
-    dialect.limits.flatMap(({ limit, remaining, reset }) => [limit, remaining, reset ?? limit])
-  )
+  const parts = ["limit", "remaining", "reset"]
+  const families = ["x-ratelimit-{}", "x-tokenlimit-{}", "x-ratelimit-{}-requests", "anthropic-ratelimit-tokens-{}"]
+  const names = [
+    ...families.flatMap((family) => parts.map((part) => family.replace("{}", part))),
+    "ratelimit",
+    "ratelimit-policy",
+    "x-ratelimit",
+    "x-shopify-shop-api-call-limit",
+    "x-ratelimit-used",
+    "age"
+  ]
   const hintNames = ["retry-after", "retry-after-ms", "x-ms-retry-after-ms", "date"]
   const value = fc.oneof(
     fc.string({ maxLength: 60 }),
@@ -405,34 +416,58 @@ describe("whatever a server sends", () => {
 
 describe("what was written", () => {
   const figure = fc.oneof(fc.nat(1_000_000_000), fc.nat(1_000_000_000).map((micros) => micros / 1e6))
-  const limits = (dialect: RateLimitHeaders.Dialect) =>
-    fc.subarray([...dialect.limits]).chain((chosen) =>
+  const sums = { requests: undefined, tokens: undefined, dynamic: "dynamic" } as const
+  const told = (names: ReadonlyArray<keyof typeof sums>) =>
+    fc.subarray([...names]).chain((chosen) =>
       fc.tuple(
-        ...chosen.map((fields) =>
+        ...chosen.map((name) =>
           fc.record({ limit: figure, remaining: figure, resetSeconds: fc.nat(999_999).map((millis) => millis / 1000) })
-            .map(
-              (figures): LimitReading => ({
-                dimension: fields.dimension,
-                ...(fields.policy === undefined ? {} : { policy: fields.policy }),
-                ...figures
-              })
-            )
+            .map((figures): LimitReading => ({
+              dimension: name === "tokens" ? "tokens" : "requests",
+              ...(sums[name] === undefined ? {} : { policy: sums[name] }),
+              ...figures
+            }))
         )
       )
     )
 
-  for (const dialect of [together, openai, generic]) {
+  for (
+    const [dialect, names] of [[together, ["requests", "tokens", "dynamic"]], [openai, ["requests", "tokens"]]] as const
+  ) {
     it(`in the words of ${dialect.name} reads the same`, () => {
-      fc.assert(fc.property(limits(dialect), fc.integer({ min: 1, max: 1_000_000 }), (told, retryAfterSeconds) => {
-        const headers = RateLimitHeaders.write(dialect, told, { retryAfterSeconds })
+      fc.assert(fc.property(told(names), fc.integer({ min: 1, max: 1_000_000 }), (limits, retryAfterSeconds) => {
+        const headers = RateLimitHeaders.write(dialect, limits, { retryAfterSeconds })
         const reading = RateLimitHeaders.read(headers, { dialect, status: 200, nowMillis: 0 })
-        const read = reading.limits.map(({ ratePerSecond: _rate, windowSeconds: _window, ...rest }) => rest)
-        assert.deepStrictEqual(read, told)
+        const read = reading.limits.map(({ aside: _aside, ratePerSecond: _rate, windowSeconds: _window, ...rest }) =>
+          rest
+        )
+        assert.deepStrictEqual(read, limits)
         assert.strictEqual(reading.retryAfterSeconds, retryAfterSeconds)
         assert.isEmpty(reading.malformed)
       }))
     })
   }
+
+  it("in the fields of the IETF reads the same, in whole numbers", () => {
+    const whole = fc.nat(1_000_000_000)
+    const limit = fc.record({
+      dimension: fc.constantFrom("requests", "tokens", "inputTokens", "concurrency"),
+      policy: fc.stringMatching(/^[ -~]{1,20}$/),
+      limit: whole,
+      remaining: whole,
+      resetSeconds: whole,
+      windowSeconds: fc.integer({ min: 1, max: 1_000_000 })
+    })
+    const several = fc.uniqueArray(limit, { minLength: 1, maxLength: 4, selector: ({ policy }) => policy })
+    fc.assert(fc.property(several, (limits) => {
+      const headers = RateLimitHeaders.write(ietf, limits)
+      const reading = RateLimitHeaders.read(headers, { dialect: ietf, status: 200, nowMillis: 0 })
+      const read = reading.limits.map(({ aside: _aside, ratePerSecond: _rate, ...rest }) => rest)
+      assert.sameDeepMembers(read, limits)
+      assert.deepStrictEqual(reading.policies.map(({ name }) => name), limits.map(({ policy }) => policy))
+      assert.isEmpty(reading.malformed)
+    }))
+  })
 
   it("is a wait of whole seconds, rounded up, at least one", () => {
     const wait = (retryAfterSeconds: number) =>

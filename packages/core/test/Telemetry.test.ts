@@ -257,7 +257,7 @@ const fields: { readonly [Tag in Telemetry.Event["_tag"]]: Record<string, fc.Arb
   CallQueued: { call: count, waiting: count },
   CallStarted: { call: count, attempt: count, waitedMillis: finite, binding: nullable(text) },
   Verdict: { call: count, outcome: text, dimension: nullable(text), latencyMillis: finite },
-  CallSettled: { call: count, reserved: costs, used: costs, unread: fc.boolean() },
+  CallSettled: { call: count, reserved: costs, used: costs, unread: fc.boolean(), failure: fc.option(fc.string()) },
   RetryScheduled: { call: count, delayMillis: finite, reason: text },
   CallEnded: { call: count, reason: text },
   PaceChanged: {

@@ -60,6 +60,7 @@ export interface Reservation {
   touchedAtMillis: number
   verdict: Outcome | undefined
   used: Partial<Cost> | undefined
+  charged: Partial<Cost> | undefined
   settled: boolean
 }
 
@@ -306,8 +307,15 @@ export const reserve = (call: Call, now: number): Reservation => ({
   touchedAtMillis: now,
   verdict: undefined,
   used: undefined,
+  charged: undefined,
   settled: false
 })
+
+/** Notes what an attempt really used, and what of that counts against the limit. */
+export const use = (reservation: Reservation, cost: Partial<Cost>, charged: Partial<Cost> = cost): void => {
+  reservation.used = { ...reservation.used, ...cost }
+  reservation.charged = { ...reservation.charged, ...charged }
+}
 
 /** Takes the verdict of an attempt, once; says the controller's reason. */
 export const takeVerdict = (
@@ -338,14 +346,17 @@ export const takeVerdict = (
  *
  * **Details**
  *
- * What was refused used no tokens. What was accepted and never said its usage keeps the estimate. A refusal for tokens
+ * Returned is what was used, for the books; the pace is charged what counts against the limit, which a provider may reckon
+ * otherwise. What was refused used no tokens. What was accepted and never said its usage keeps the estimate. A refusal for tokens
  * fills no credit: the provider's bucket is empty, and if ours were full the next calls would follow at once and be refused
  * as well. It leaves one call's worth of debt, which is the interval to the next.
  */
 export const settle = (self: PacedKey, reservation: Reservation, now: number): Cost => {
   const { cost, verdict } = reservation
   const ran = verdict === undefined || verdict._tag === "Accepted" || verdict._tag === "Unknown"
-  const used: Cost = ran ? { ...cost, ...reservation.used } : { ...oneRequest, ...reservation.used }
+  const base = ran ? cost : oneRequest
+  const used: Cost = { ...base, ...reservation.used }
+  const charged: Cost = { ...base, ...reservation.charged }
   reservation.settled = true
   self.held.delete(reservation)
   if (verdict?._tag === "Limited" && verdict.dimension !== undefined && verdict.dimension !== "requests") {
@@ -353,13 +364,13 @@ export const settle = (self: PacedKey, reservation: Reservation, now: number): C
   } else {
     charge(self, {
       requests: 0,
-      inputTokens: used.inputTokens - cost.inputTokens,
-      outputTokens: used.outputTokens - cost.outputTokens
+      inputTokens: charged.inputTokens - cost.inputTokens,
+      outputTokens: charged.outputTokens - cost.outputTokens
     }, 1)
   }
   self.inFlight--
   self.usedAtMillis = now
-  advance(self, { _tag: "Settled", reserved: cost, used }, now)
+  advance(self, { _tag: "Settled", reserved: cost, used: charged }, now)
   return used
 }
 

@@ -1,13 +1,15 @@
 /**
  * A response whose place is given back when its body ends.
  *
- * Here belongs watching a body: end, error, abort and the usage that its last part tells. The response is otherwise the
- * one that the client returned. Which outcome it was has been decided before.
+ * Here belongs watching a body: end, error, abort, and what its events tell of usage and of errors; and reading the body of
+ * an error to a bound. The response is otherwise the one that the client returned.
  */
 import * as Effect from "effect/Effect"
-import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Stream from "effect/Stream"
-import type { Cost } from "../Demand.ts"
+import type { Demand } from "../Demand.ts"
+import type { ProviderProfile } from "../ProviderProfile.ts"
+import * as EventStream from "./EventStream.ts"
 import type { Held } from "./PacerLoop.ts"
 
 /**
@@ -16,70 +18,70 @@ import type { Held } from "./PacerLoop.ts"
  * **Details**
  *
  * The copy inherits everything from the original and replaces only the ways to read the body, so that whatever a platform
- * adds to its responses stays there. `usage` reads what a body, or one event of a stream, tells of real usage.
+ * adds to its responses stays there.
  */
 export const watch = (
-  response: HttpClientResponse,
+  response: HttpClientResponse.HttpClientResponse,
   held: Held,
-  usage: (body: unknown) => Partial<Cost> | undefined
-): HttpClientResponse => {
+  profile: ProviderProfile,
+  demand: Demand
+): HttpClientResponse.HttpClientResponse => {
   if (hasNoBody(response)) {
     held.settle()
     return response
   }
-  const settled = <A, E>(read: Effect.Effect<A, E>, usageIn: (body: A) => Partial<Cost> | undefined) =>
-    Effect.onExit(
-      read,
-      (exit) => Effect.sync(() => held.settle(exit._tag === "Success" ? usageIn(exit.value) : undefined))
-    )
-  const text = (body: string) => usageOfText(body, usage)
-  const define = (get: () => unknown): PropertyDescriptor => ({ configurable: true, get })
-  return Object.create(response, {
-    text: define(() => settled(response.text, text)),
-    json: define(() => settled(response.json, usage)),
-    arrayBuffer: define(() => settled(response.arrayBuffer, (body) => text(new TextDecoder().decode(body)))),
-    urlParamsBody: define(() => settled(response.urlParamsBody, () => undefined)),
-    formData: define(() => settled(response.formData, () => undefined)),
-    stream: define(() => watchStream(response.stream, held, usage))
-  })
-}
-
-const watchStream = <E>(
-  stream: Stream.Stream<Uint8Array, E>,
-  held: Held,
-  usage: (body: unknown) => Partial<Cost> | undefined
-): Stream.Stream<Uint8Array, E> =>
-  Stream.suspend(() => {
-    const decoder = new TextDecoder()
-    let tail = ""
-    return stream.pipe(
-      Stream.tap((chunk) =>
-        Effect.sync(() => {
-          held.touch()
-          tail = (tail + decoder.decode(chunk, { stream: true })).slice(-tailLength)
-        })
-      ),
-      Stream.ensuring(Effect.sync(() => held.settle(usageOfText(tail, usage))))
-    )
-  })
-
-/** Usage in a whole JSON body, or in the last event of a stream that has one. */
-const usageOfText = (
-  text: string,
-  usage: (body: unknown) => Partial<Cost> | undefined
-): Partial<Cost> | undefined => {
-  if (text.length > maxParsed) return undefined
-  const whole = parse(text)
-  if (whole !== undefined) return usage(whole)
-  const lines = text.split("\n")
-  for (let i = lines.length - 1; i >= 0; i--) {
-    const line = lines[i]!
-    if (!line.startsWith("data:")) continue
-    const found = usage(parse(line.slice("data:".length)))
-    if (found !== undefined) return found
+  const take = (body: unknown) => {
+    const usage = profile.usage(body)
+    if (usage !== undefined) held.used(usage, profile.charged(demand.cost, usage))
   }
-  return undefined
+  const settled = <A, E>(read: Effect.Effect<A, E>, textOf: (body: A) => unknown) =>
+    Effect.onExit(read, (exit) =>
+      Effect.sync(() => {
+        const body = exit._tag === "Success" ? textOf(exit.value) : undefined
+        if (body !== undefined) take(body)
+        held.settle()
+      }))
+  const short = (body: string) => body.length > mostParsed ? undefined : body
+  return withBody(response, {
+    text: () => settled(response.text, short),
+    json: () => settled(response.json, (body) => body),
+    arrayBuffer: () =>
+      settled(
+        response.arrayBuffer,
+        (body) => body.byteLength > mostParsed ? undefined : new TextDecoder().decode(body)
+      ),
+    urlParamsBody: () => settled(response.urlParamsBody, () => undefined),
+    formData: () => settled(response.formData, () => undefined),
+    stream: () => watchStream(response.stream, held, profile, take)
+  })
 }
+
+/**
+ * The text of a body, of which no more than so many characters are read; and the response, which can be read again.
+ *
+ * **Details**
+ *
+ * A longer body is cut, and what follows is not waited for. One that breaks off is what had come by then.
+ */
+export const readBounded = (
+  response: HttpClientResponse.HttpClientResponse,
+  mostBytes: number
+): Effect.Effect<{ readonly text: string; readonly response: HttpClientResponse.HttpClientResponse }> =>
+  Effect.suspend(() => {
+    const decoder = new TextDecoder()
+    let text = ""
+    let bytes = 0
+    const read = response.stream.pipe(
+      Stream.takeUntil((chunk) => {
+        const part = chunk.subarray(0, mostBytes - bytes)
+        bytes += part.byteLength
+        text += decoder.decode(part, { stream: true })
+        return bytes >= mostBytes
+      }),
+      Stream.runDrain
+    )
+    return Effect.map(Effect.ignore(read), () => ({ text, response: withText(response, text) }))
+  })
 
 /** The value of a JSON text; undefined when it is none. */
 export const parse = (text: string): unknown => {
@@ -90,12 +92,80 @@ export const parse = (text: string): unknown => {
   }
 }
 
-const hasNoBody = (response: HttpClientResponse): boolean =>
+/** The same response with a body that is at hand. */
+const withText = (
+  response: HttpClientResponse.HttpClientResponse,
+  text: string
+): HttpClientResponse.HttpClientResponse => {
+  const read = HttpClientResponse.fromWeb(response.request, new Response(text))
+  return withBody(response, {
+    text: () => read.text,
+    json: () => read.json,
+    arrayBuffer: () => read.arrayBuffer,
+    urlParamsBody: () => read.urlParamsBody,
+    stream: () => read.stream
+  })
+}
+
+const withBody = (
+  response: HttpClientResponse.HttpClientResponse,
+  body: Partial<Record<"text" | "json" | "arrayBuffer" | "urlParamsBody" | "formData" | "stream", () => unknown>>
+): HttpClientResponse.HttpClientResponse =>
+  Object.create(
+    response,
+    Object.fromEntries(Object.entries(body).map(([name, get]) => [name, { configurable: true, get }]))
+  )
+
+/** Watches a stream of events go by: its first one may tell the input, its last ones the output, or an error. */
+const watchStream = <E>(
+  stream: Stream.Stream<Uint8Array, E>,
+  held: Held,
+  profile: ProviderProfile,
+  take: (body: unknown) => void
+): Stream.Stream<Uint8Array, E> =>
+  Stream.suspend(() => {
+    const decoder = new TextDecoder()
+    let length = 0
+    let head = ""
+    let tail = ""
+    const settle = Effect.sync(() => {
+      // What the head and the tail share is in both; what lies between them is an answer's middle.
+      if (length > tailLength) take(head)
+      take(tail)
+      held.settle(errorWithin(tail, profile))
+    })
+    return stream.pipe(
+      Stream.tap((chunk) =>
+        Effect.sync(() => {
+          held.touch()
+          const text = decoder.decode(chunk, { stream: true })
+          length += text.length
+          if (head.length < headLength) head += text.slice(0, headLength - head.length)
+          tail = (tail + text).slice(-tailLength)
+        })
+      ),
+      Stream.ensuring(settle)
+    )
+  })
+
+/** The reason of an error that came within a stream, which is the last of its events. */
+const errorWithin = (text: string, profile: ProviderProfile): string | undefined => {
+  for (const { data, name } of EventStream.events(text)) {
+    const error = profile.streamError(data, { begun: true, name })
+    if (error !== undefined) return error.reason._tag
+  }
+  return undefined
+}
+
+const hasNoBody = (response: HttpClientResponse.HttpClientResponse): boolean =>
   response.status === 204 || response.status === 304 || response.request.method === "HEAD" ||
   response.headers["content-length"] === "0"
 
-/** Usage comes with the last events of a stream, which are short. */
+/** Characters of the beginning of a stream that are kept, for the event that tells of the input. */
+const headLength = 4_096
+
+/** Usage and errors come with the last events of a stream, which are short. */
 const tailLength = 16_384
 
 /** A longer body is not parsed a second time for its usage; the estimate stands. */
-const maxParsed = 4_194_304
+const mostParsed = 4_194_304

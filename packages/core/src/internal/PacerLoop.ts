@@ -27,20 +27,21 @@ import * as PacedKey from "./PacedKey.ts"
  * **Details**
  *
  * `verdict` teaches what the headers said as soon as they are there; without it the exit is interpreted. `used` says what
- * the call really used. `hold` keeps the place and the reservation of an accepted attempt until they are settled, for a
+ * the call really used, and what of that counts against the limit, where that is not all. `hold` keeps the place and the reservation of an accepted attempt until they are settled, for a
  * body that is read after the effect has ended; a body that nobody touches for five minutes is settled and reported.
  */
 export interface Attempt {
   readonly number: number
   readonly verdict: (outcome: Outcome.Outcome) => void
-  readonly used: (cost: Partial<Cost>) => void
+  readonly used: (cost: Partial<Cost>, charged?: Partial<Cost>) => void
   readonly hold: () => Held
 }
 
-/** A reservation kept past the end of the attempt. */
+/** A reservation kept past the end of the attempt. `failure` is the reason of an error that came within the body. */
 export interface Held {
   readonly touch: () => void
-  readonly settle: (used?: Partial<Cost>) => void
+  readonly used: (cost: Partial<Cost>, charged?: Partial<Cost>) => void
+  readonly settle: (failure?: string) => void
 }
 
 /** What a loop is made of. */
@@ -266,9 +267,7 @@ export class PacerLoop {
       const handle: Attempt = {
         number: call.attempt,
         verdict: (outcome) => this.verdict(key, reservation, outcome),
-        used: (cost) => {
-          reservation.used = { ...reservation.used, ...cost }
-        },
+        used: (cost, charged) => PacedKey.use(reservation, cost, charged),
         hold: () => {
           held = true
           return this.hold(key, reservation)
@@ -360,7 +359,7 @@ export class PacerLoop {
     if (key.queue.size() > 0) this.pump(key, now)
   }
 
-  settle(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, unread: boolean): void {
+  settle(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, unread: boolean, failure?: string): void {
     if (reservation.settled) return
     const now = this.now()
     const used = PacedKey.settle(key, reservation, now)
@@ -374,7 +373,8 @@ export class PacerLoop {
         call: reservation.call.sequence,
         reserved: reservation.cost,
         used,
-        unread
+        unread,
+        failure: failure ?? null
       })
     }
     if (key.queue.size() > 0) this.pump(key, now)
@@ -389,10 +389,8 @@ export class PacerLoop {
         reservation.touchedAtMillis = this.now()
         if (key.held.delete(reservation)) key.held.add(reservation)
       },
-      settle: (used) => {
-        if (used !== undefined) reservation.used = { ...reservation.used, ...used }
-        this.settle(key, reservation, false)
-      }
+      used: (cost, charged) => PacedKey.use(reservation, cost, charged),
+      settle: (failure) => this.settle(key, reservation, false, failure)
     }
   }
 

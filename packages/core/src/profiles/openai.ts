@@ -1,44 +1,41 @@
 /**
  * OpenAI's ways, as data.
  *
- * Here belongs what differs from other providers: hosts and header names. How it is applied belongs to
- * `ProviderProfile`.
+ * Here belongs what differs from other providers. How it is applied belongs to `ProviderProfile`.
+ *
+ * **Details**
+ *
+ * A family of names for each limited sum, resets as durations, which tell when the limit is whole again. The window is not
+ * in the names: the same `requests` header counts per minute for one account and per day for another, which the figures
+ * give away. A call is charged the larger of `max_tokens` and its input; refused calls count.
  *
  * **Source**
  *
- * developers.openai.com (rate limits, error codes) and recorded responses of 2024 to 2026. The window is not in the
- * names: the same `requests` header counts per minute for one account and per day for another.
+ * developers.openai.com (rate limits, error codes, flexible processing) and recorded responses of 2024 to 2026.
  */
-import type { Dialect, LimitFields } from "../RateLimitHeaders.ts"
-
-const fields = (suffix: string, dimension: "requests" | "tokens"): LimitFields => ({
-  dimension,
-  ...(suffix === dimension ? {} : { policy: suffix }),
-  limit: `x-ratelimit-limit-${suffix}`,
-  remaining: `x-ratelimit-remaining-${suffix}`,
-  reset: `x-ratelimit-reset-${suffix}`,
-  resetForm: "duration",
-  windowSeconds: "arithmetic"
-})
-
-/** How OpenAI speaks of limits: a family of names for each limited sum, resets as durations. */
-export const dialect: Dialect = {
-  name: "openai",
-  limits: [
-    fields("requests", "requests"),
-    fields("tokens", "tokens"),
-    fields("project-tokens", "tokens"),
-    fields("tokens_usage_based", "tokens")
-  ],
-  refusals: [429]
-}
+import type { Ways } from "../ProviderWays.ts"
 
 /** OpenAI's ways. */
-export const ways = {
+export const ways: Ways = {
   name: "openai",
-  origins: ["api.openai.com"],
-  dialect,
+  origins: ["api.openai.com", "*.api.openai.com"],
+  dialect: {
+    name: "openai",
+    resetForm: "duration",
+    windows: { requests: "arithmetic", tokens: "arithmetic" },
+    refusals: [429],
+    spelling: { requests: "x-ratelimit-{}-requests", tokens: "x-ratelimit-{}-tokens" }
+  },
+  limited: ["requests", "tokens"],
+  charging: {
+    admission: "larger of input and bound",
+    settlement: "reserved",
+    cachedInput: "counts",
+    refusals: "count"
+  },
+  // Of the flexible tier, which runs on capacity that is left over.
+  signs: [{ status: 429, message: /^Resource Unavailable\b/i, means: "Overloaded", here: true }],
   attributionOf429: "caller",
   requestIdHeaders: ["x-request-id"],
   idempotencyHeader: undefined
-} as const
+}

@@ -1,0 +1,435 @@
+/**
+ * What an answer means: the taxonomy, applied to what a provider's table and the body say.
+ *
+ * Here belongs the order in which it is told: what the provider's own signs say, then what the body names, then what the
+ * status says. Shapes of bodies are `ErrorBody`'s, headers `RateLimitHeaders`', data that of `profiles`. Whatever a server
+ * sends, nothing here throws.
+ *
+ * **Source**
+ *
+ * RFC 9110 and 6585 for the statuses, the providers' error pages and SDKs, and recorded and reported answers. An answer is
+ * told by status, type, code and shape, never by words such as "billing": providers use the same sentence for a throttle
+ * and for a spent budget. Sentences with a grammar of their own are read.
+ */
+import * as ApiError from "../ApiError.ts"
+import type { Dimension } from "../Demand.ts"
+import * as Outcome from "../Outcome.ts"
+import type { Sign, Ways } from "../ProviderWays.ts"
+import * as RateLimitHeaders from "../RateLimitHeaders.ts"
+import * as ErrorBody from "./ErrorBody.ts"
+import * as EventStream from "./EventStream.ts"
+
+/** What came back from one attempt: see `ProviderProfile.Answer`. */
+export interface Answer {
+  readonly status: number
+  readonly headers: RateLimitHeaders.Headers
+  readonly body: unknown
+  readonly nowMillis: number
+  readonly stream?: boolean | undefined
+}
+
+/** An event of a stream, as far as it has been parsed. */
+export interface Chunk {
+  readonly name?: string | undefined
+  readonly data: unknown
+}
+
+/** The verdict on an answer, with what it says of limits. */
+export const classify = (ways: Ways, signs: ReadonlyArray<Sign>, answer: Answer): Outcome.Outcome => {
+  if (answer.status < 400) {
+    const trouble = troubleWithin(answer)
+    if (trouble === undefined) return Outcome.accepted({ reading: readSuccess(ways, answer) })
+    const refusal = refusalOf({ ...answer, body: trouble.json })
+    const reading = readRefusal(ways, { ...answer, body: trouble.json }, refusal)
+    const verdict = judge(ways, signs, refusal, reading)
+    const retryable = verdict.retryable && !trouble.begun
+    return outcomeOf({ ...verdict, retryable }, refusal, reading, trouble.isStream)
+  }
+  const refusal = refusalOf(answer)
+  const reading = readRefusal(ways, answer, refusal)
+  return outcomeOf(judge(ways, signs, refusal, reading), refusal, reading, false)
+}
+
+/** The error that one event of a stream carries. */
+export const streamError = (
+  ways: Ways,
+  signs: ReadonlyArray<Sign>,
+  chunk: Chunk,
+  begun: boolean
+): ApiError.ApiError | undefined => {
+  const json = errorOfChunk(chunk)
+  if (json === undefined) return undefined
+  const refusal = refusalOf({ status: 200, headers: {}, body: json, nowMillis: 0 })
+  const verdict = judge(ways, signs, refusal, Outcome.nothingRead)
+  return errorOf({ ...verdict, retryable: verdict.retryable && !begun }, refusal, undefined, true)
+}
+
+/** An answer with an error, laid open. */
+interface Refusal extends ErrorBody.ErrorBody {
+  readonly httpStatus: number
+  /** Of an error under a success, the status that it would have had. */
+  readonly status: number
+}
+
+interface Verdict {
+  readonly reason: ApiError.Reason["_tag"]
+  readonly attribution: ApiError.Attribution
+  readonly outcome: typeof Outcome.limited
+  readonly retryable: boolean
+  readonly dimension?: Dimension | undefined
+  readonly closes?: Outcome.Closure
+}
+
+/** An error under a success, and whether a part of the answer came before it. */
+const troubleWithin = (
+  { body, headers, stream }: Answer
+): { readonly json: unknown; readonly begun: boolean; readonly isStream: boolean } | undefined => {
+  if (body === undefined) return undefined
+  if (typeof body === "string" && (stream ?? (headers["content-type"] ?? "").includes("text/event-stream"))) {
+    let begun = false
+    for (const event of EventStream.events(body)) {
+      const json = errorOfChunk(event)
+      // Where events have names, the first one is never an error: whoever sees one has lost the beginning.
+      if (json !== undefined) return { json, begun: begun || event.name !== "", isStream: true }
+      begun = true
+    }
+    return undefined
+  }
+  const json = ErrorBody.parsed(body)
+  return ErrorBody.isError(json) ? { json, begun: false, isStream: false } : undefined
+}
+
+const errorOfChunk = ({ data, name }: Chunk): unknown => {
+  // Most events are parts of an answer; only what speaks of an error is parsed.
+  if (typeof data === "string" && !/error|exception/i.test(data) && name !== "error") return undefined
+  const json = ErrorBody.parsed(data)
+  if (json === undefined) return name === "error" ? data : undefined
+  return ErrorBody.isError(json) || name === "error" ? json : undefined
+}
+
+const refusalOf = (answer: Answer): Refusal => {
+  const body = ErrorBody.open(answer.body, answer.headers)
+  const { status } = answer
+  return { ...body, httpStatus: status, status: status >= 400 ? status : statusWithin(body) }
+}
+
+/** An error under a success may tell the status that it stands for, as a number or by its type. */
+const statusWithin = ({ code, kinds }: ErrorBody.ErrorBody): number => {
+  const told = Number(code)
+  if (told >= 400 && told < 600) return told
+  const named = kinds.map((kind) => statusOfKind.get(kind)).find((status) => status !== undefined)
+  return named ?? 500
+}
+
+const readSuccess = (ways: Ways, { headers, nowMillis, status }: Answer): Outcome.Reading =>
+  RateLimitHeaders.read(headers, { dialect: dialectFor(ways, headers), status, nowMillis })
+
+const readRefusal = (ways: Ways, answer: Answer, refusal: Refusal): Outcome.Reading => {
+  const { body, headers, nowMillis, status } = answer
+  const dialect = dialectFor(ways, headers)
+  const refused = refusal.kinds.some(isThrottle) || dialect.refusals.includes(status)
+  const limited = refused ? refusal.dimension : undefined
+  const told = RateLimitHeaders.read(headers, { dialect, status, nowMillis, body: body ?? "", limited, refused })
+  const relayed = refusal.relayed === undefined
+    ? Outcome.nothingRead
+    : RateLimitHeaders.read(refusal.relayed, { dialect: relayedDialect, status: 429, nowMillis })
+  const within = [...relayed.limits, ...refusal.limits]
+  if (within.length === 0 && relayed.retryAfterSeconds === undefined) return told
+  const isKnown = ({ dimension }: Outcome.LimitReading) =>
+    dimension !== "other" && RateLimitHeaders.primary(told, dimension) !== undefined
+  const isHinted = told.retryAfterSeconds === undefined && relayed.retryAfterSeconds !== undefined
+  return {
+    ...told,
+    limits: [...told.limits, ...within.map((limit) => (isKnown(limit) ? { ...limit, aside: true as const } : limit))],
+    ...(isHinted ? { retryAfterSeconds: relayed.retryAfterSeconds, retryAfterSource: "body:metadata.headers" } : {})
+  }
+}
+
+const dialectFor = (ways: Ways, headers: RateLimitHeaders.Headers): RateLimitHeaders.Dialect =>
+  ways.dialectFor?.(headers) ?? ways.dialect
+
+const outcomeOf = (
+  verdict: Verdict,
+  refusal: Refusal,
+  reading: Outcome.Reading,
+  midStream: boolean
+): Outcome.Outcome => {
+  const { closes, dimension, outcome } = verdict
+  const { retryAfterSeconds } = reading
+  const isFinal = outcome === Outcome.ignored
+  return outcome({
+    dimension: verdict.reason === "RateLimited" ? dimension : undefined,
+    reading,
+    retryAfterMillis: isFinal || retryAfterSeconds === undefined ? undefined : retryAfterSeconds * 1000,
+    closes,
+    error: errorOf(verdict, refusal, retryAfterSeconds, midStream)
+  })
+}
+
+const errorOf = (
+  verdict: Verdict,
+  refusal: Refusal,
+  retryAfterSeconds: number | undefined,
+  midStream: boolean
+): ApiError.ApiError =>
+  new ApiError.ApiError({
+    reason: new ApiError[verdict.reason]({
+      status: refusal.httpStatus,
+      message: refusal.message,
+      type: refusal.type,
+      code: refusal.code,
+      attribution: verdict.attribution,
+      dimension: verdict.dimension,
+      retryable: verdict.retryable,
+      retryAfterSeconds,
+      midStream
+    })
+  })
+
+/** First what the provider's signs name, then what the body names, then what the status says: the provider's, or all's. */
+const judge = (ways: Ways, signs: ReadonlyArray<Sign>, refusal: Refusal, reading: Outcome.Reading): Verdict => {
+  const found = signs.filter((each) => applies(each, refusal))
+  const named = found.find((sign) => sign.kind !== undefined || sign.message !== undefined)
+  if (named !== undefined) return bySign(ways, named, refusal, reading)
+  const told = byKind(ways, refusal, reading)
+  if (told !== undefined) return told
+  const [sign] = found
+  return sign === undefined ? byStatus(ways, refusal, reading) : bySign(ways, sign, refusal, reading)
+}
+
+const applies = ({ kind, message, status }: Sign, refusal: Refusal): boolean => {
+  if (status !== undefined && status !== refusal.status) return false
+  if (kind !== undefined && !refusal.kinds.includes(ErrorBody.kindOf(kind))) return false
+  if (message !== undefined && !message.test(refusal.message)) return false
+  // What something in front of the provider wrote has the provider's statuses, not their meaning.
+  return kind !== undefined || message !== undefined || !refusal.isEdge
+}
+
+const bySign = (ways: Ways, sign: Sign, refusal: Refusal, reading: Outcome.Reading): Verdict => {
+  const usual = usualVerdict(ways, sign.means, refusal, reading)
+  return {
+    ...usual,
+    attribution: sign.attribution ?? usual.attribution,
+    retryable: sign.retryable ?? usual.retryable,
+    dimension: sign.dimension ?? usual.dimension
+  }
+}
+
+const usualVerdict = (
+  ways: Ways,
+  reason: ApiError.Reason["_tag"],
+  refusal: Refusal,
+  reading: Outcome.Reading
+): Verdict => {
+  switch (reason) {
+    case "RateLimited":
+      return limited(ways, refusal, reading)
+    case "QuotaExhausted":
+      return budget(refusal, reading) ??
+        ((reading.retryAfterSeconds ?? 0) >= 60 ? spent(reading, refusal.dimension) : payment)
+    case "Overloaded":
+      return overloaded("platform")
+    case "ServerError":
+      return failed("ServerError", "platform")
+    case "GatewayError":
+      return unanswered("GatewayError", "edge")
+    case "Timeout":
+      return unanswered("Timeout", "platform")
+    case "Unauthorized":
+      return unauthorized
+    case "RequestTooLarge":
+      return { ...refused("RequestTooLarge"), dimension: refusal.dimension }
+    default:
+      return refused(reason)
+  }
+}
+
+const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict | undefined => {
+  const { kinds, message, status, upstream } = refusal
+  const isThrottled = kinds.some(isThrottle)
+  if (kinds.some((kind) => periodKind.test(kind))) return spent(reading, refusal.dimension)
+  if (status === 402 || kinds.some(isPayment)) return payment
+  const period = status === 429 || isThrottled ? budget(refusal, reading) : undefined
+  if (period !== undefined) return period
+  const oversize = sizes.exec(message)
+  if (status === 413 || (oversize !== null && Number(oversize[2]) > Number(oversize[1]))) {
+    return { ...refused("RequestTooLarge"), dimension: refusal.dimension }
+  }
+  const isTooLong = kinds.includes("contextlengthexceeded") ||
+    (status === 400 && /maximum context length/i.test(message))
+  if (isTooLong) return refused("ContextLength")
+  if (kinds.some(isCapacity) || (status >= 429 && capacitySentence.test(message))) {
+    return overloaded(kinds.includes("slowdown") ? "caller" : "platform")
+  }
+  if (status === 429 && upstream !== undefined) return overloaded("upstream")
+  return isThrottled ? limited(ways, refusal, reading) : undefined
+}
+
+/** The limit of a day or longer is spent, by its headers or by the window that the body names. */
+const budget = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined => {
+  const long = reading.limits.find((limit) => limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds)
+  if (long === undefined && (refusal.windowSeconds ?? 0) < daySeconds) return undefined
+  return spent(reading, refusal.dimension ?? (long?.dimension === "other" ? undefined : long?.dimension))
+}
+
+/** Closes the key for what is left of the period; for a day when nobody says. */
+const spent = (reading: Outcome.Reading, dimension: Dimension | undefined): Verdict => {
+  const resets = reading.limits.filter((limit) => limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds)
+  const seconds = Math.max(0, ...resets.map((limit) => limit.resetSeconds ?? 0)) || reading.retryAfterSeconds ||
+    daySeconds
+  return { ...spentBudget, dimension, closes: { scope: "key", forMillis: seconds * 1000, reason: "quota" } }
+}
+
+const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict => {
+  const { isEdge, isJson, kinds, message, status } = refusal
+  const isText = !isJson && message !== ""
+  const unknownModel = (status === 400 || status === 404) && kinds.some((kind) => modelKinds.includes(kind))
+  const closes = { scope: "key", forMillis: Infinity, reason: "unknown model" } as const
+  switch (status) {
+    case 401:
+      return unauthorized
+    case 403:
+      return forbidden(ways, refusal, reading)
+    case 404:
+      return unknownModel ? { ...refused("NotFound"), closes } : refused("NotFound")
+    case 408:
+      return unanswered("Timeout", isEdge ? "edge" : "platform")
+    case 409:
+      return refused("Conflict")
+    case 429:
+      return limited(ways, refusal, reading)
+    case 502:
+      return unanswered("GatewayError", isJson ? "platform" : "edge")
+    case 503:
+      return isEdge ? { ...overloaded("edge"), reason: "GatewayError" } : overloaded("platform")
+    case 504:
+      return unanswered("Timeout", isText || isEdge ? "edge" : "platform")
+    case 524:
+      return unanswered("Timeout", "edge")
+  }
+  if (status >= 520 && status <= 527) return unanswered("GatewayError", "edge")
+  if (status < 500) return unknownModel ? { ...refused("InvalidRequest"), closes } : refused("InvalidRequest")
+  return isText || isEdge ? failed("GatewayError", "edge") : failed("ServerError", "platform")
+}
+
+/** 403 is a limit where the limits in its headers say so, and else not allowed. */
+const forbidden = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict => {
+  if (refusal.isEdge) return { ...refused("PermissionDenied"), attribution: "edge" }
+  const isLimited = ways.dialect.refusals.includes(403) &&
+    (RateLimitHeaders.emptied(reading) !== undefined ||
+      (reading.limits.length > 0 && reading.retryAfterSeconds !== undefined))
+  return isLimited ? limited(ways, refusal, reading) : refused("PermissionDenied")
+}
+
+const limited = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict => {
+  const { kinds } = refusal
+  const dimension = refusal.dimension ?? RateLimitHeaders.emptied(reading)
+  const isNamed = dimension !== undefined || reading.limits.length > 0 ||
+    kinds.some((kind) => !opaqueKinds.includes(kind) && !/^\d+$/.test(kind)) ||
+    (kinds.length > 0 && reading.retryAfterSeconds !== undefined)
+  const attribution = refusal.isEdge ? "edge" : isNamed ? "caller" : ways.attributionOf429
+  return { reason: "RateLimited", attribution, outcome: Outcome.limited, retryable: true, dimension }
+}
+
+const refused = (reason: Verdict["reason"]): Verdict => ({
+  reason,
+  attribution: "caller",
+  outcome: Outcome.ignored,
+  retryable: false
+})
+
+const unauthorized: Verdict = {
+  reason: "Unauthorized",
+  attribution: "caller",
+  outcome: Outcome.ignored,
+  retryable: false,
+  closes: { scope: "credential", forMillis: Infinity, reason: "unauthorized" }
+}
+
+const spentBudget: Verdict = {
+  reason: "QuotaExhausted",
+  attribution: "account",
+  outcome: Outcome.ignored,
+  retryable: false
+}
+
+const payment: Verdict = {
+  ...spentBudget,
+  closes: { scope: "credential", forMillis: Infinity, reason: "payment" }
+}
+
+const overloaded = (attribution: ApiError.Attribution): Verdict => ({
+  reason: "Overloaded",
+  attribution,
+  outcome: Outcome.overloaded,
+  retryable: true
+})
+
+const unanswered = (reason: Verdict["reason"], attribution: ApiError.Attribution): Verdict => ({
+  reason,
+  attribution,
+  outcome: Outcome.unknown,
+  retryable: true
+})
+
+const failed = (reason: Verdict["reason"], attribution: ApiError.Attribution): Verdict => ({
+  reason,
+  attribution,
+  outcome: Outcome.failed,
+  retryable: true
+})
+
+const isThrottle = (kind: string): boolean =>
+  /ratelimit|throttl/.test(kind) || throttleKinds.includes(kind) || /^dynamic\w*limited$/.test(kind)
+
+const isCapacity = (kind: string): boolean => /overload|capacity/.test(kind) || capacityKinds.includes(kind)
+
+const isPayment = (kind: string): boolean =>
+  paymentKinds.includes(kind) || /(?:spend|spending|usage)limit(?:exceeded|reached)$/.test(kind)
+
+/** The limit of a period, by its name; it ends by itself. */
+const periodKind = /^(?:daily|monthly)limit|^(?:\w*[^n])?usagelimit(?:reached|error)$/
+
+/** Types and codes of a spent budget of money; nothing that waits helps. */
+const paymentKinds: ReadonlyArray<string> = [
+  "insufficientquota",
+  "creditbalanceexhausted",
+  "exceededcurrentquotaerror",
+  "billinghardlimitreached",
+  "billingnotactive"
+]
+
+const modelKinds: ReadonlyArray<string> = ["modelnotfound", "modelnotavailable"]
+
+const throttleKinds: ReadonlyArray<string> = ["toomanyrequests", "resourceexhausted", "problemquotaexceeded"]
+
+/** Names of a throttle under which providers also hide short capacity: they do not tell whose doing it is. */
+const opaqueKinds: ReadonlyArray<string> = ["error", "ratelimiterror", "resourceexhausted", "toomanyrequests"]
+
+const capacityKinds: ReadonlyArray<string> = ["slowdown", "modelnotreadyexception", "problemtemporaryreducedcapacity"]
+
+/** Sentences of short capacity, which come under any type and status. */
+const capacitySentence = /\bmodel busy\b|\bcapacity exceeded\b|\bno capacity\b|\boverloaded\b/i
+
+/** Types of errors within a stream, and the statuses that the same errors have outside of one. */
+const statusOfKind: ReadonlyMap<string, number> = new Map([
+  ["invalidrequesterror", 400],
+  ["validationexception", 400],
+  ["authenticationerror", 401],
+  ["billingerror", 402],
+  ["permissionerror", 403],
+  ["notfounderror", 404],
+  ["requesttoolarge", 413],
+  ["ratelimiterror", 429],
+  ["throttlingexception", 429],
+  ["serviceunavailableexception", 503],
+  ["timeouterror", 504],
+  ["modeltimeoutexception", 504]
+])
+
+const sizes = /\bLimit (\d{1,15}), (?:Used \d{1,15}, )?Requested (\d{1,15})/
+
+/** Relayed headers are those of a provider that we do not know. */
+const relayedDialect: RateLimitHeaders.Dialect = { name: "relayed", refusals: [429] }
+
+const daySeconds = 86_400
