@@ -99,7 +99,7 @@ const item = (name: string, parameters: ReadonlyArray<Parameter>): StructuredFie
 /** After drafts 08 to 11 a list of named strings, after 05 to 07 one of integers. */
 const policiesOf = (text: string): ReadonlyArray<Policy> | undefined => {
   const list = StructuredFields.parseList(text)
-  if (list === undefined || list.length === 0) return undefined
+  if (list === undefined || list.length === 0 || list.length > mostMembers) return undefined
   const policies: Array<Policy> = []
   for (const member of list) {
     const policy = member._tag === "Item" ? policyOf(member) : undefined
@@ -136,7 +136,7 @@ const partitionOf = (parameters: StructuredFields.Parameters): { readonly partit
 const limitsOf = (text: string, policies: ReadonlyArray<Policy>): ReadonlyArray<LimitReading> | undefined => {
   const list = StructuredFields.parseList(text)
   if (list === undefined) return combined(text, policies)
-  if (list.length === 0) return undefined
+  if (list.length === 0 || list.length > mostMembers) return undefined
   const limits: Array<LimitReading> = []
   for (const member of list) {
     const limit = member._tag === "Item" ? limitOf(member, policies) : undefined
@@ -228,6 +228,9 @@ const isCount = (figure: number | undefined): figure is number =>
   figure !== undefined && figure >= 0 && figure < mostWritten
 
 const rounded = (figure: number | undefined): number | undefined => (isCount(figure) ? Math.ceil(figure) : undefined)
+
+/** Limits in one field; a field with more is taken for malformed. */
+const mostMembers = 64
 
 /** The longest integer that a structured field can hold. */
 const mostWritten = 1e15

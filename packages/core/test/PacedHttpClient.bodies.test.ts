@@ -1,0 +1,219 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as PacedHttpClient from "@evenkeel/core/PacedHttpClient"
+import * as Pacer from "@evenkeel/core/Pacer"
+import * as ProviderProfile from "@evenkeel/core/ProviderProfile"
+import * as RetryPolicy from "@evenkeel/core/RetryPolicy"
+import * as Telemetry from "@evenkeel/core/Telemetry"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+
+const request = HttpClientRequest.post("https://api.example/v1/chat/completions").pipe(
+  HttpClientRequest.bodyJsonUnsafe({ model: "m", max_tokens: 64, messages: [{ role: "user", content: "Hello" }] })
+)
+
+const persistent = Pacer.layerMemory.pipe(Layer.provide(Layer.succeed(RetryPolicy.Current, RetryPolicy.persistent)))
+
+/** A client that gives these responses in turn, the last one for ever, and counts. */
+const answering = (...responses: ReadonlyArray<() => Response>) => {
+  const seen = { requests: 0 }
+  const client = HttpClient.make((sent) =>
+    Effect.sync(() => {
+      const make = responses[Math.min(seen.requests++, responses.length - 1)]!
+      return HttpClientResponse.fromWeb(sent, make())
+    })
+  )
+  return { client, seen }
+}
+
+const json = (body: unknown, init?: ResponseInit) => () => Response.json(body, init)
+
+const answer = { choices: [{ message: { content: "Hi" } }], usage: { prompt_tokens: 3, completion_tokens: 5 } }
+
+/** Runs a call to its end in virtual time, which is less than what a body that nobody reads is waited for. */
+const finish = <A, E, R>(call: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.forkChild(call)
+    yield* TestClock.adjust("1 minute")
+    return yield* Fiber.join(fiber)
+  })
+
+describe("a success whose body is an error", () => {
+  it.effect("is sent again where that can help, when the body is read within the call", () =>
+    Effect.gen(function*() {
+      const { client, seen } = answering(json({ error: { message: "gone", code: 502 } }), json(answer))
+      const paced = yield* PacedHttpClient.make(client, { body: "json" })
+      const response = yield* finish(
+        paced.execute(request).pipe(Effect.provideService(PacedHttpClient.CurrentCall, { idempotent: true }))
+      )
+      assert.deepStrictEqual(yield* response.json, answer)
+      assert.strictEqual(seen.requests, 2)
+    }).pipe(Effect.provide(persistent)))
+
+  it.effect("is returned as it is where that cannot help", () =>
+    Effect.gen(function*() {
+      const body = { error: { type: "invalid_request_error", message: "no such tool" } }
+      const { client, seen } = answering(json(body))
+      const paced = yield* PacedHttpClient.make(client, { body: "json" })
+      assert.deepStrictEqual(yield* (yield* finish(paced.execute(request))).json, body)
+      assert.strictEqual(seen.requests, 1)
+    }).pipe(Effect.provide(persistent)))
+})
+
+describe("the body of a refusal", () => {
+  it.effect("is read to 64 KiB, and what follows is not waited for", () =>
+    Effect.gen(function*() {
+      let pulled = 0
+      let cancelled = false
+      const endless = () =>
+        new Response(
+          new ReadableStream({
+            pull: (controller) => {
+              pulled++
+              controller.enqueue(new TextEncoder().encode(`{"error":{"message":"${"x".repeat(8_192)}`))
+            },
+            cancel: () => {
+              cancelled = true
+            }
+          }),
+          { status: 400 }
+        )
+      const { client } = answering(endless)
+      const paced = yield* PacedHttpClient.make(client)
+      const response = yield* finish(paced.execute(request))
+      assert.strictEqual((yield* response.text).length, 65_536)
+      assert.isTrue(cancelled)
+      assert.isAtMost(pulled, 12)
+    }).pipe(Effect.provide(persistent)))
+
+  it.effect("can be read again by the caller in each way", () =>
+    Effect.gen(function*() {
+      const body = { error: { message: "ünïcode", type: "invalid_request_error" } }
+      const { client } = answering(json(body, { status: 400, headers: { "x-request-id": "r1" } }))
+      const paced = yield* PacedHttpClient.make(client)
+      const read = <A, E>(how: (response: HttpClientResponse.HttpClientResponse) => Effect.Effect<A, E>) =>
+        Effect.flatMap(finish(paced.execute(request)), how)
+      assert.deepStrictEqual(JSON.parse(yield* read(({ text }) => text)), body)
+      assert.deepStrictEqual(yield* read((response) => response.json), body)
+      const bytes = yield* read((response) => response.arrayBuffer)
+      assert.deepStrictEqual(JSON.parse(new TextDecoder().decode(bytes)), body)
+      assert.deepStrictEqual(
+        JSON.parse(yield* read((response) => Stream.mkString(Stream.decodeText(response.stream)))),
+        body
+      )
+      const response = yield* finish(paced.execute(request))
+      assert.deepInclude(response.headers, { "x-request-id": "r1" })
+      assert.strictEqual(response.status, 400)
+    }).pipe(Effect.provide(persistent)))
+
+  it.effect("that breaks off leaves the status to tell what it was", () =>
+    Effect.gen(function*() {
+      const broken = () =>
+        new Response(
+          new ReadableStream({
+            start: (controller) => {
+              controller.enqueue(new TextEncoder().encode(`{"error":{"mess`))
+              controller.error(new Error("reset"))
+            }
+          }),
+          { status: 404 }
+        )
+      const { client } = answering(broken)
+      const exit = yield* Effect.exit(finish(PacedHttpClient.failRefusals(client).execute(request)))
+      assert.include(String(Exit.findErrorOption(exit)), "404 NotFound (caller)")
+    }))
+})
+
+describe("a stream of events", () => {
+  const stream = (events: ReadonlyArray<string>) => () =>
+    new Response(events.map((event) => `${event}\n\n`).join(""), { headers: { "content-type": "text/event-stream" } })
+
+  const drained = Effect.fnUntraced(function*(events: ReadonlyArray<string>, profile?: string) {
+    const heard: Array<Telemetry.Event> = []
+    const telemetry = yield* Telemetry.Telemetry
+    const listening = yield* Effect.forkChild(
+      Stream.runForEach(telemetry.events, (event) => Effect.sync(() => heard.push(event)))
+    )
+    yield* Effect.yieldNow
+    const { client } = answering(stream(events))
+    const paced = yield* PacedHttpClient.make(client, {
+      profile: profile === undefined ? undefined : ProviderProfile.named(profile)
+    })
+    const response = yield* finish(paced.execute(request))
+    yield* Stream.runDrain(response.stream)
+    yield* Effect.yieldNow
+    yield* Fiber.interrupt(listening)
+    const settled = heard.find((event) => event._tag === "CallSettled")
+    const [record] = yield* telemetry.usage
+    return { failure: settled?._tag === "CallSettled" ? settled.failure : undefined, record }
+  })
+
+  it.effect("books the input that its first event tells and the output that its last one tells", () =>
+    Effect.gen(function*() {
+      const middle = Array.from({ length: 2_000 }, () => `data: {"type":"content_block_delta","delta":{"text":"word"}}`)
+      const { failure, record } = yield* drained([
+        `event: message_start\ndata: ${
+          JSON.stringify({
+            type: "message_start",
+            message: { usage: { input_tokens: 7, cache_read_input_tokens: 100, output_tokens: 1 } }
+          })
+        }`,
+        ...middle,
+        `event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":42}}`
+      ], "anthropic")
+      assert.include(record, { inputTokens: 107, outputTokens: 42 })
+      assert.isNull(failure)
+    }).pipe(Effect.provide(persistent)))
+
+  it.effect("is settled with the reason of an error that came within it, named or not", () =>
+    Effect.gen(function*() {
+      const first = `data: {"choices":[{"delta":{"content":"Hi"}}]}`
+      const unnamed = yield* drained([first, `data: {"error":{"message":"x","type":"server_error"}}`, "data: [DONE]"])
+      assert.strictEqual(unnamed.failure, "ServerError")
+      const named = yield* Effect.provide(
+        drained([first, `event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}`]),
+        Layer.fresh(persistent)
+      )
+      assert.strictEqual(named.failure, "Overloaded")
+    }).pipe(Effect.provide(persistent)))
+})
+
+describe("what counts against a limit of tokens", () => {
+  const cost = { requests: 1, inputTokens: 100, outputTokens: 1_000 }
+  const charged = (name: string, used: ProviderProfile.Usage) => ProviderProfile.named(name)!.charged(cost, used)
+
+  it("is what was used, less what came from a cache where that is free", () => {
+    const used = { inputTokens: 120, cachedInputTokens: 80, outputTokens: 30 }
+    assert.deepStrictEqual(charged("together", used), { inputTokens: 120, outputTokens: 30 })
+    assert.deepStrictEqual(charged("anthropic", used), { inputTokens: 40, outputTokens: 30 })
+    assert.deepStrictEqual(charged("groq", { inputTokens: 5, cachedInputTokens: 9 }), { inputTokens: 0 })
+  })
+
+  it("is what was reserved, where the provider never corrects it", () => {
+    assert.deepStrictEqual(charged("azure-openai", { inputTokens: 1, outputTokens: 1 }), {
+      inputTokens: 100,
+      outputTokens: 1_000
+    })
+  })
+
+  it("is reserved as the provider reckons a bound", () => {
+    const body = { messages: [{ content: "x".repeat(400) }], max_tokens: 1_000 }
+    const reserved = (name: string) => ProviderProfile.named(name)!.cost(body)
+    assert.deepStrictEqual(reserved("together"), { requests: 1, inputTokens: 100, outputTokens: 1_000 })
+    assert.deepStrictEqual(reserved("openai"), { requests: 1, inputTokens: 100, outputTokens: 900 })
+    assert.deepStrictEqual(reserved("anthropic"), { requests: 1, inputTokens: 100, outputTokens: 256 })
+    assert.deepStrictEqual(
+      ProviderProfile.named("google-gemini")!.cost({
+        contents: [{ parts: [{ text: "x".repeat(400) }] }],
+        generationConfig: { maxOutputTokens: 50 }
+      }),
+      { requests: 1, inputTokens: 100, outputTokens: 50 }
+    )
+  })
+})
