@@ -125,7 +125,7 @@ export const parseList = (text: string): ReadonlyArray<Item | InnerList> | undef
  * const dictionary = StructuredFields.parseDictionary("limit=100, remaining=50, reset=5")
  * const remaining = dictionary?.get("remaining")
  *
- * [...dictionary?.keys() ?? []] // => ["limit", "remaining", "reset"]
+ * Array.from(dictionary?.keys() ?? []) // => ["limit", "remaining", "reset"]
  * remaining?._tag === "Item" && remaining.bare // => { _tag: "Integer", value: 50 }
  * ```
  */
