@@ -4,11 +4,19 @@ import * as Option from "effect/Option"
 import { afterEach, vi } from "vitest"
 import * as Target from "../src/cli/Target.ts"
 
-const read = (baseUrl?: string, rest: { readonly apiKeyEnv?: string; readonly header?: ReadonlyArray<string> } = {}) =>
+const read = (
+  baseUrl?: string,
+  rest: {
+    readonly apiKeyEnv?: string
+    readonly header?: ReadonlyArray<string>
+    readonly provider?: string
+  } = {}
+) =>
   Target.read({
     baseUrl: Option.fromUndefinedOr(baseUrl),
     apiKeyEnv: Option.fromUndefinedOr(rest.apiKeyEnv),
-    header: rest.header ?? []
+    header: rest.header ?? [],
+    provider: Option.fromUndefinedOr(rest.provider)
   })
 
 const refusal = (...args: Parameters<typeof read>) =>
@@ -93,6 +101,18 @@ describe("Target", () => {
       for (const url of ["http://127.0.0.1/?a=b", "http://127.0.0.1/#x", "http://me:sk-pw@127.0.0.1/"]) {
         assert.match(yield* refusal(url), /--base-url: .*no user, password, query or fragment/, url)
       }
+    }))
+
+  it.effect("speaks as its host does, or as a provider that is named", () =>
+    Effect.gen(function*() {
+      const url = "http://127.0.0.1:1/v1"
+      assert.strictEqual((yield* read(url)).profile.name, "generic")
+      assert.strictEqual((yield* read(url, { provider: "groq" })).profile.name, "groq")
+      assert.strictEqual((yield* read(url, { provider: "gemini" })).profile.name, "google-gemini")
+      assert.match(
+        yield* refusal(url, { provider: "grok2" }),
+        /--provider: "grok2" is not known; it is one of .*anthropic/
+      )
     }))
 
   it.effect("refuses a key that no header can hold, without showing it", () =>

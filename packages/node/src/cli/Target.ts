@@ -19,7 +19,8 @@ export const flags = {
     "NAME",
     "Variable that holds the API key (default TOGETHER_API_KEY, for together.xyz, together.ai and this machine)"
   ),
-  header: FlagText.repeated("header", "K:V", "A header to send with every request")
+  header: FlagText.repeated("header", "K:V", "A header to send with every request"),
+  provider: FlagText.optional("provider", "NAME", "Whose API it is, for its headers and errors (default: by its host)")
 }
 
 /** Where requests go. The headers hold the key: they are for requests only. */
@@ -36,21 +37,23 @@ export interface Target {
  * **Errors**
  *
  * `UserError` (2) for a URL that is none, a key that is missing or would go to a host that it is not for, a header that
- * can not be sent.
+ * can not be sent, a provider that is not known.
  */
 export const read = Effect.fnUntraced(function*(typed: {
   readonly baseUrl: Option.Option<string>
   readonly apiKeyEnv: Option.Option<string>
   readonly header: ReadonlyArray<string>
+  readonly provider: Option.Option<string>
 }): Effect.fn.Return<Target, UserError> {
   const url = yield* readUrl(Option.getOrElse(typed.baseUrl, () => defaultBaseUrl))
+  const named = Option.isNone(typed.provider) ? undefined : yield* profileNamed(typed.provider.value)
   const given = Object.fromEntries(yield* Effect.forEach(typed.header, readHeader))
   const local = isLoopback(url.hostname)
   const keyName = Option.getOrElse(typed.apiKeyEnv, () => defaultKeyName)
-  const named = Option.isSome(typed.apiKeyEnv)
-  const key = named || local || isTogether(url.hostname) ? FlagText.secret(keyName) : undefined
+  const keyIsNamed = Option.isSome(typed.apiKeyEnv)
+  const key = keyIsNamed || local || isTogether(url.hostname) ? FlagText.secret(keyName) : undefined
   if (key === undefined && given["authorization"] === undefined) {
-    if (named || isTogether(url.hostname)) {
+    if (keyIsNamed || isTogether(url.hostname)) {
       return yield* FlagText.mistake(
         "api-key-env",
         `the environment variable ${keyName} is not set; set it to the API key`
@@ -73,10 +76,24 @@ export const read = Effect.fnUntraced(function*(typed: {
   return {
     baseUrl: url.href.replace(/\/+$/, ""),
     headers: { ...authorization, ...given },
-    profile: ProviderProfile.forHost(url.hostname),
+    profile: named ?? ProviderProfile.forHost(url.hostname),
     keyName: key === undefined ? undefined : keyName
   }
 })
+
+/**
+ * The profile that a flag names.
+ *
+ * **Errors**
+ *
+ * `UserError` (2), with the names that are known.
+ */
+export const profileNamed = (name: string): Effect.Effect<ProviderProfile.ProviderProfile, UserError> => {
+  const profile = ProviderProfile.named(name)
+  if (profile !== undefined) return Effect.succeed(profile)
+  const known = ["generic", ...ProviderProfile.all.map((each) => each.name)].sort().join(", ")
+  return FlagText.mistake("provider", `"${name}" is not known; it is one of ${known}`)
+}
 
 const readUrl = (text: string): Effect.Effect<URL, UserError> => {
   const url = URL.parse(text)
