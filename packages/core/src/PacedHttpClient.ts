@@ -9,12 +9,14 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Sse from "effect/encoding/Sse"
 import * as Exit from "effect/Exit"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
 import type { ApiError } from "./ApiError.ts"
 import * as Credential from "./Credential.ts"
 import * as Demand from "./Demand.ts"
@@ -176,6 +178,57 @@ export const failRefusals = <E, R>(
         ))
   )
 
+/**
+ * The events of a streaming answer. It fails with a typed `ApiError` at the event that carries one, whether that event has
+ * a name or not: the status of a stream is told before anything can go wrong.
+ *
+ * **Errors**
+ *
+ * `ApiError` with `midStream`, retryable only before the first event; `SseError` for an event beyond 10 MiB.
+ *
+ * **Example** (An error under status 200)
+ *
+ * ```ts
+ * import * as PacedHttpClient from "@evenkeel/core/PacedHttpClient"
+ * import * as Effect from "effect/Effect"
+ * import * as HttpClientRequest from "effect/http/HttpClientRequest"
+ * import * as HttpClientResponse from "effect/http/HttpClientResponse"
+ * import * as Stream from "effect/Stream"
+ *
+ * const body = "data: {\"choices\":[]}\n\nevent: error\ndata: {\"error\":{\"type\":\"overloaded_error\"}}\n\n"
+ * const request = HttpClientRequest.post("https://api.example/v1/messages")
+ * const response = HttpClientResponse.fromWeb(request, new Response(body))
+ *
+ * const error = Effect.flip(Stream.runDrain(PacedHttpClient.events(response)))
+ *
+ * await Effect.runPromise(Effect.map(error, ({ message }) => message)) // => "200 Overloaded (platform)"
+ * ```
+ */
+export const events = (
+  response: HttpClientResponse,
+  options?: { readonly profile?: ProviderProfile.ProviderProfile | undefined }
+): Stream.Stream<Sse.Event, HttpClientError.HttpClientError | Sse.SseError | ApiError> =>
+  Stream.suspend(() => {
+    const profile = options?.profile ?? profileOf(response.request)
+    const parsed: Array<Sse.Event> = []
+    // A server that asks to be asked again later asks an `EventSource`, not us.
+    const parser = Sse.makeParser((event) => event._tag === "Event" && parsed.push(event))
+    let begun = false
+    const decode = (text: string): Stream.Stream<Sse.Event, ApiError | Sse.SseError> => {
+      const tooLarge = parser.feed(text)
+      const told: Array<Sse.Event> = []
+      for (const event of parsed.splice(0)) {
+        const name = event.event === "message" ? undefined : event.event
+        const error = profile.streamError(event.data, { begun, name })
+        if (error !== undefined) return Stream.concat(Stream.fromIterable(told), Stream.fail(error))
+        told.push(event)
+        begun = true
+      }
+      return Stream.concat(Stream.fromIterable(told), tooLarge === undefined ? Stream.empty : Stream.fail(tooLarge))
+    }
+    return Stream.flatMap(Stream.decodeText(response.stream), decode)
+  })
+
 /** Whose call it is, what it costs and what it asks for. */
 const demandOf = (
   request: HttpClientRequest,
@@ -247,6 +300,7 @@ const buffered = (
     const usage = profile.usage(json)
     if (usage !== undefined) attempt.used(usage, profile.charged(demand.cost, usage))
     return Effect.map(classify(response, profile, json ?? undefined), (outcome) => {
+      if (Outcome.neverRan(outcome)) attempt.revise(outcome)
       conclude(outcome.error === undefined ? accepted : outcome)
       return response
     })

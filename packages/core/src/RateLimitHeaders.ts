@@ -80,7 +80,7 @@ export interface Dialect {
  * `retry-after`, the body, the reset of the limited sum that is there and above zero. Of a comma-joined field the most
  * careful readable member counts: least remaining, longest wait; of a list of policies the first, and the others stand
  * beside it. A negative remaining under a real limit is 0, a negative limit is unknown. What came from a cache (`Age`)
- * says nothing of now. At most 256 headers are looked at, and 1,024 characters of a value.
+ * says nothing of now. At most 256 headers are looked at, 1,024 characters of a value, and 32 limits kept.
  *
  * **Gotchas**
  *
@@ -332,7 +332,10 @@ const byName = (look: Look): ReadonlyArray<Found> => {
     const raw = named === undefined ? undefined : look.headers[name]
     if (named === undefined || raw === undefined) continue
     let gathered = limits.get(named.id)
-    if (gathered === undefined) limits.set(named.id, gathered = { named })
+    if (gathered === undefined) {
+      if (limits.size >= mostLimits) continue
+      limits.set(named.id, gathered = { named })
+    }
     if (!gather(look, gathered, named, name, raw)) malformed(look, name, raw)
   }
   if (limits.size === 0) return []
@@ -394,7 +397,7 @@ const keep = (
 
 /** `10, 10;w=1;name="per-ip", 1000;w=3600`: the first is in force now, the others are what it comes from. */
 const gatherPolicies = (gathered: Gathered, raw: string): boolean => {
-  const [first, ...others] = StructuredFields.parseList(raw) ?? []
+  const [first, ...others] = (StructuredFields.parseList(raw) ?? []).slice(0, mostPolicies)
   if (first?._tag !== "Item" || first.bare._tag !== "Integer") return false
   gathered.limit = first.bare.value
   const beside = [first, ...others].flatMap((member): ReadonlyArray<LimitReading> => {
@@ -431,13 +434,9 @@ const gatherJson = (look: Look, gathered: Gathered, name: string, raw: string): 
   const json = raw.length > mostJson ? undefined : ErrorBody.parsed(raw)
   if (!Predicate.isObject(json)) return false
   const figures: Readonly<Record<string, unknown>> = { ...json }
-  const figure = (key: string): number | undefined => {
-    const value = figures[key]
-    return typeof value === "number" && Number.isFinite(value) ? value : undefined
-  }
-  keep(gathered, "limit", figure("limit"))
-  keep(gathered, "remaining", figure("remaining"))
-  keep(gathered, "windowSeconds", figure("period"))
+  keep(gathered, "limit", ErrorBody.figureOf(figures["limit"]))
+  keep(gathered, "remaining", ErrorBody.figureOf(figures["remaining"]))
+  keep(gathered, "windowSeconds", ErrorBody.figureOf(figures["period"]))
   const until = figures["until"] ?? figures["reset"]
   if (typeof until !== "string" && typeof until !== "number") return true
   if (keep(gathered, "resetSeconds", WireGrammar.parseMomentSeconds(`${until}`, look.clock))) gathered.resetName = name
@@ -615,11 +614,17 @@ const millisHints = ["retry-after-ms", "x-ms-retry-after-ms"]
 
 const daySeconds = 86_400
 
-/** A limit per minute is whole again within a minute; twice that leaves room for its bookkeeping. */
-const longestOfMinute = 120
+/** A limit per minute is whole again within a minute; nobody shows one that takes an hour. */
+const longestOfMinute = 3600
 
 /** Headers of one response that are looked at; no response seen has a quarter of it. */
 const mostHeaders = 256
+
+/** Limits of one response that are kept; no response seen has more than six. */
+const mostLimits = 32
+
+/** Policies of one list that are kept. */
+const mostPolicies = 8
 
 /** Characters of a header that holds an object. */
 const mostJson = 1024

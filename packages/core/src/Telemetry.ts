@@ -210,7 +210,7 @@ export class Telemetry extends Context.Service<Telemetry, {
   readonly isHeard: () => boolean
   readonly emit: (event: Event) => void
   readonly events: Stream.Stream<Event>
-  readonly attempted: (demand: Demand, outcome: Outcome) => void
+  readonly attempted: (demand: Demand, outcome: Outcome, revises?: boolean) => void
   readonly used: (demand: Demand, used: Cost) => void
   readonly usage: Effect.Effect<ReadonlyArray<UsageRecord>>
 }>()("@evenkeel/core/Telemetry") {}
@@ -263,9 +263,10 @@ export const make: Effect.Effect<Telemetry["Service"]> = Effect.gen(function*() 
           listeners--
         })
     )),
-    attempted: (demand, outcome) => {
+    attempted: (demand, outcome, revises) => {
       const record = recordOf(demand)
-      record.attempts++
+      if (revises === true) record.accepted--
+      else record.attempts++
       if (outcome._tag === "Accepted") {
         record.accepted++
         return

@@ -56,6 +56,21 @@ describe("a success whose body is an error", () => {
       assert.strictEqual(seen.requests, 2)
     }).pipe(Effect.provide(persistent)))
 
+  it.effect("lowers the pace as any throttle does, and is counted as a refusal", () =>
+    Effect.gen(function*() {
+      const throttled = json({ errors: [{ type: "RATE_LIMITED", message: "slow down" }] }, {
+        headers: { "retry-after": "7" }
+      })
+      const { client, seen } = answering(throttled, json(answer))
+      const paced = yield* PacedHttpClient.make(client, { body: "json" })
+      yield* finish(paced.execute(request))
+      const { keys } = yield* (yield* Pacer.Pacer).snapshot
+      assert.strictEqual(seen.requests, 2)
+      assert.deepInclude(keys[0]?.counts, { attempts: 2, accepted: 1, limited: 1 })
+      const [record] = yield* (yield* Telemetry.Telemetry).usage
+      assert.deepInclude(record, { attempts: 2, accepted: 1, refused: 1 })
+    }).pipe(Effect.provide(persistent)))
+
   it.effect("is returned as it is where that cannot help", () =>
     Effect.gen(function*() {
       const body = { error: { type: "invalid_request_error", message: "no such tool" } }
@@ -90,6 +105,22 @@ describe("the body of a refusal", () => {
       assert.strictEqual((yield* response.text).length, 65_536)
       assert.isTrue(cancelled)
       assert.isAtMost(pulled, 12)
+    }).pipe(Effect.provide(persistent)))
+
+  it.effect("that never ends is waited for no longer than five seconds", () =>
+    Effect.gen(function*() {
+      const silent = () =>
+        new Response(
+          new ReadableStream({
+            start: (controller) => controller.enqueue(new TextEncoder().encode(`{"error":{"message":"bad`))
+          }),
+          { status: 400 }
+        )
+      const { client, seen } = answering(silent)
+      const paced = yield* PacedHttpClient.make(client)
+      const response = yield* finish(paced.execute(request))
+      assert.deepStrictEqual([response.status, yield* response.text], [400, `{"error":{"message":"bad`])
+      assert.strictEqual(seen.requests, 1)
     }).pipe(Effect.provide(persistent)))
 
   it.effect("can be read again by the caller in each way", () =>
@@ -182,6 +213,51 @@ describe("a stream of events", () => {
       )
       assert.strictEqual(named.failure, "Overloaded")
     }).pipe(Effect.provide(persistent)))
+})
+
+describe("the events of an answer", () => {
+  const read = (parts: ReadonlyArray<string>) => {
+    const bytes = parts.map((part) => new TextEncoder().encode(part))
+    const body = new ReadableStream({
+      start: (controller) => {
+        for (const part of bytes) controller.enqueue(part)
+        controller.close()
+      }
+    })
+    const events = PacedHttpClient.events(HttpClientResponse.fromWeb(request, new Response(body)))
+    const seen: Array<string> = []
+    const drained = Stream.runForEach(events, (event) => Effect.sync(() => seen.push(event.data)))
+    return Effect.map(Effect.exit(drained), (exit) => ({ seen, error: Exit.findErrorOption(exit) }))
+  }
+  const failure = `event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n`
+
+  it.effect("are told one by one, however they were cut, with comments left out", () =>
+    Effect.gen(function*() {
+      const { error, seen } = yield* read([
+        "da",
+        "ta: 1\n\n: keep-alive\n\nretry: 5\n\ndata",
+        ": 2\n",
+        "\ndata: [DONE]\n\n"
+      ])
+      assert.deepStrictEqual(seen, ["1", "2", "[DONE]"])
+      assert.isTrue(error._tag === "None")
+    }))
+
+  it.effect("end with a typed error at the one that carries it, after those that came before", () =>
+    Effect.gen(function*() {
+      const late = yield* read([`data: {"choices":[]}\n\n${failure}data: lost\n\n`])
+      assert.deepStrictEqual(late.seen, [`{"choices":[]}`])
+      const error = late.error._tag === "Some" ? late.error.value : undefined
+      assert.strictEqual(error?._tag, "ApiError")
+      assert.deepInclude(error?._tag === "ApiError" ? error.reason : {}, {
+        _tag: "Overloaded",
+        midStream: true,
+        retryable: false
+      })
+      const early = yield* read([`data: {"error":{"message":"x","type":"server_error"}}\n\n`])
+      const first = early.error._tag === "Some" ? early.error.value : undefined
+      assert.isTrue(first?._tag === "ApiError" && first.reason.retryable)
+    }))
 })
 
 describe("what counts against a limit of tokens", () => {

@@ -175,7 +175,8 @@ describe("the verdict", () => {
     [generic, 500, undefined, "Failed", "ServerError"],
     [generic, 500, html, "Failed", "GatewayError"],
     [generic, 501, { error: {} }, "Failed", "ServerError"],
-    [generic, 502, { error: {} }, "Unknown", "GatewayError"],
+    [generic, 502, { error: {} }, "Unknown", "ServerError"],
+    [generic, 502, html, "Unknown", "GatewayError"],
     [generic, 503, undefined, "Overloaded", "Overloaded"],
     [generic, 503, html, "Overloaded", "GatewayError"],
     [generic, 503, "upstream connect error or disconnect/reset before headers", "Overloaded", "GatewayError"],
@@ -258,7 +259,7 @@ describe("what else stops", () => {
   const day = {
     "x-ratelimit-limit-requests": "200",
     "x-ratelimit-remaining-requests": "0",
-    "x-ratelimit-reset-requests": "7m12s"
+    "x-ratelimit-reset-requests": "7h12m"
   }
 
   it("is the credential for ever when money is spent or it is not accepted", () => {
@@ -282,7 +283,7 @@ describe("what else stops", () => {
 
   it("is the key until the reset when a day's limit is spent", () => {
     const verdict = classify(openai, 429, undefined, day)
-    assert.deepEqual(verdict.closes, { scope: "key", forMillis: 432_000, reason: "quota" })
+    assert.deepEqual(verdict.closes, { scope: "key", forMillis: 25_920_000, reason: "quota" })
     assert.strictEqual(verdict.error?.reason._tag, "QuotaExhausted")
     assert.isTrue(verdict.final)
   })

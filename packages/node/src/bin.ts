@@ -18,6 +18,7 @@ import type * as Runtime from "effect/Runtime"
 import manifest from "../package.json" with { type: "json" }
 
 import { demoCommand } from "./cli/demo.ts"
+import { explainCommand } from "./cli/explain.ts"
 import { limitsCommand } from "./cli/limits.ts"
 import { providerCommand } from "./cli/provider.ts"
 import { runCommand } from "./cli/run.ts"
@@ -25,7 +26,7 @@ import { UserError } from "./cli/UserError.ts"
 
 const evenkeel = Command.make("evenkeel").pipe(
   Command.withDescription("Sends traffic to rate-limited APIs as fast as they will accept it, and no faster"),
-  Command.withSubcommands([runCommand, demoCommand, providerCommand, limitsCommand])
+  Command.withSubcommands([runCommand, demoCommand, providerCommand, limitsCommand, explainCommand])
 )
 
 /** 2 for bad usage, the run's own status for a `UserError`, 130 for Ctrl-C, 70 for a fault of ours. */

@@ -25,7 +25,7 @@ export const costOf = (requestBody: unknown, charging: Charging): Cost => {
   const inputTokens = Math.ceil(size.units / charactersPerToken)
   const holders = [body, member(body, "generationConfig"), member(body, "inferenceConfig")]
   const bounds = holders.flatMap((holder) => boundMembers.map((name) => member(holder, name)))
-  const bound = bounds.find((each): each is number => isCount(each))
+  const bound = countOf(bounds)
   // A body with only an input and no sign of generation asks for embeddings.
   const isEmbedding = isPresent(member(body, "input")) &&
     !generationMembers.some((name) => isPresent(member(body, name)))
@@ -73,17 +73,16 @@ const outputOf = (
 }
 
 const usageIn = (said: unknown): Usage | undefined => {
-  const count = (names: ReadonlyArray<string>): number | undefined =>
-    names.map((name) => member(said, name)).find((each): each is number => isCount(each))
+  const count = (names: ReadonlyArray<string>): number | undefined => countOf(names.map((name) => member(said, name)))
   const input = count(inputMembers)
   const output = count(outputMembers)
   if (input === undefined && output === undefined) return undefined
   const details = member(said, "prompt_tokens_details") ?? member(said, "input_tokens_details")
-  const within = member(details, "cached_tokens")
+  const within = countOf([member(details, "cached_tokens")])
   // Anthropic counts what it read from its cache, or wrote to it, apart from the input.
   const apart = count(["cache_read_input_tokens"])
   const written = count(["cache_creation_input_tokens"]) ?? 0
-  const cachedInputTokens = apart ?? (isCount(within) ? within : count(["cached_tokens", "cachedContentTokenCount"]))
+  const cachedInputTokens = apart ?? within ?? count(["cached_tokens", "cachedContentTokenCount"])
   return {
     ...(input === undefined ? {} : { inputTokens: input + (apart ?? 0) + written }),
     ...(output === undefined ? {} : { outputTokens: output }),
@@ -102,7 +101,15 @@ const measure = (value: unknown, size: { units: number; visits: number }, depth:
 
 const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
 
-const isCount = (value: unknown): value is number => typeof value === "number" && value >= 0 && value < Infinity
+/** The first that is a count. */
+const countOf = (values: ReadonlyArray<unknown>): number | undefined => {
+  const found = values.find((each): each is number => isCount(each))
+  // Minus zero is zero.
+  return found === undefined ? undefined : found + 0
+}
+
+const isCount = (value: unknown): value is number =>
+  typeof value === "number" && value >= 0 && value <= Number.MAX_SAFE_INTEGER
 
 const textMembers: ReadonlyArray<string> = [
   "messages",

@@ -80,13 +80,12 @@ export const isError = (json: unknown): boolean => {
   const root = rootOf(json)
   const error = member(root, "error")
   const errors = member(root, "errors")
-  if (member(root, "type") === "error" || Predicate.isObject(error)) return true
+  if (member(root, "type") === "error" || Predicate.isObject(error) || errorOfPart(root) !== undefined) return true
   // The record of a job may hold the text of its own error; a bare refusal has hardly more than that.
   if (typeof error === "string" && error !== "" && !isPresent(member(root, "id"))) return true
   if (exceptions.some((name) => Predicate.isObject(member(root, name)))) return true
-  if (!Array.isArray(errors) || errors.length === 0) return false
-  // A part of what was asked may be there, and only the rest refused.
-  return !isPresent(member(root, "data")) ||
+  // What a query did wrong is in the answer that its caller reads; a throttle is for whoever sends.
+  return Array.isArray(errors) &&
     namesIn(root, undefined).some((name) => typeof name === "string" && throttled.test(name))
 }
 
@@ -146,8 +145,17 @@ const rootOf = (json: unknown): unknown => {
 
 const errorIn = (root: unknown): unknown => {
   const exception = exceptions.map((name) => member(root, name)).find(Predicate.isObject)
-  return member(root, "error") ?? exception ?? member(member(root, "errors"), 0)
+  return member(root, "error") ?? exception ?? errorOfPart(root) ?? member(member(root, "errors"), 0)
 }
+
+/** The error of the first choice, or of a response whose making is told event by event. */
+const errorOfPart = (root: unknown): unknown =>
+  [
+    member(member(root, "choices"), 0),
+    member(root, "type") === "response.failed" ? member(root, "response") : undefined
+  ]
+    .map((part) => member(part, "error"))
+    .find(Predicate.isObject)
 
 /** The names of the trouble, in the order in which they are trusted. */
 const namesIn = (root: unknown, error: unknown): ReadonlyArray<unknown> => {
@@ -239,7 +247,7 @@ const limitsSaid = (message: string, root: unknown): ReadonlyArray<LimitReading>
     limits.push({ dimension: "tokens", limit, remaining: available, ratePerSecond: perSecond })
   }
   const tell = (dimension: Dimension, limit: number, windowSeconds: number | undefined) => {
-    if (!(limit > 0 && limit < Infinity) || windowSeconds === undefined) return
+    if (!(limit > 0 && limit < Infinity) || windowSeconds === undefined || windowSeconds === 0) return
     const ratePerSecond = limit / windowSeconds
     limits.push({ dimension, policy: "message", limit, windowSeconds, ratePerSecond, aside: true })
   }
@@ -334,9 +342,11 @@ const typeNameOf = (detail: unknown): string => nameOf(member(detail, "@type")) 
 const nameOf = (value: unknown): string | undefined =>
   typeof value === "string" || typeof value === "number" ? `${value}`.slice(0, mostName) : undefined
 
-const figureOf = (value: unknown): number | undefined => {
+/** A figure that some limit or wait can have: zero, or neither so small nor so large that arithmetic with it fails. */
+export const figureOf = (value: unknown): number | undefined => {
   const figure = typeof value === "string" ? WireGrammar.parseNumber(value) : value
-  return typeof figure === "number" && Number.isFinite(figure) ? figure : undefined
+  if (figure === 0) return 0
+  return typeof figure === "number" && figure >= leastFigure && figure <= mostFigure ? figure : undefined
 }
 
 const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
@@ -362,6 +372,7 @@ const sumKinds: ReadonlyMap<string, Dimension> = new Map([
   ["globalconcurrency", "concurrency"],
   ["endpointconcurrency", "concurrency"],
   ["deploymentratelimittoken", "tokens"],
+  ["deploymentratelimitcall", "requests"],
   ["deploymentratelimitrequest", "requests"],
   ["requestquotaexceeded", "requests"],
   ["tokenquotaexceeded", "tokens"],
@@ -425,6 +436,10 @@ const kindHeaders: ReadonlyArray<string> = [
 
 /** How Cloudflare and Envoy speak when the provider does not. */
 const edgeText = /^(?:error code: 1\d{3}|upstream connect error|no healthy upstream)/
+
+const leastFigure = 1e-9
+
+const mostFigure = Number.MAX_SAFE_INTEGER
 
 /** Characters of a body that are looked at. */
 const mostBody = 65_536

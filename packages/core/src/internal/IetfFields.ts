@@ -52,7 +52,7 @@ export const read = (rateLimit: string | undefined, rateLimitPolicy: string | un
  * times up. A limit over less than a second is told over one.
  */
 export const write = (limits: ReadonlyArray<LimitReading>): Record<string, string> => {
-  const items = limits.flatMap((limit) => {
+  const items = limits.slice(0, mostMembers).flatMap((limit) => {
     const unit = unitOf(limit.dimension)
     return unit === undefined ? [] : [{ limit, unit, name: limit.policy ?? limit.dimension }]
   })
@@ -229,7 +229,7 @@ const isCount = (figure: number | undefined): figure is number =>
 
 const rounded = (figure: number | undefined): number | undefined => (isCount(figure) ? Math.ceil(figure) : undefined)
 
-/** Limits in one field; a field with more is taken for malformed. */
+/** Limits in one field that are written; a field with more is taken for malformed. */
 const mostMembers = 64
 
 /** The longest integer that a structured field can hold. */

@@ -317,13 +317,14 @@ export const use = (reservation: Reservation, cost: Partial<Cost>, charged: Part
   reservation.charged = { ...reservation.charged, ...charged }
 }
 
-/** Takes the verdict of an attempt, once; says the controller's reason. */
+/** Takes the verdict of an attempt, once, or revises that it was accepted; says the controller's reason. */
 export const takeVerdict = (
   self: PacedKey,
   reservation: Reservation,
   outcome: Outcome,
   now: number
 ): string | undefined => {
+  if (reservation.verdict?._tag === "Accepted") self.counts.accepted--
   reservation.verdict = outcome
   reservation.call.last = outcome
   count(self, outcome)

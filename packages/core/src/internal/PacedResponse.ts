@@ -61,7 +61,8 @@ export const watch = (
  *
  * **Details**
  *
- * A longer body is cut, and what follows is not waited for. One that breaks off is what had come by then.
+ * A longer body is cut, and what follows is not waited for. One that breaks off, or takes longer than five seconds, is
+ * what had come by then.
  */
 export const readBounded = (
   response: HttpClientResponse.HttpClientResponse,
@@ -80,7 +81,10 @@ export const readBounded = (
       }),
       Stream.runDrain
     )
-    return Effect.map(Effect.ignore(read), () => ({ text, response: withText(response, text) }))
+    return Effect.map(
+      Effect.ignore(Effect.timeout(read, longestReadMillis)),
+      () => ({ text, response: withText(response, text) })
+    )
   })
 
 /** The value of a JSON text; undefined when it is none. */
@@ -160,6 +164,9 @@ const errorWithin = (text: string, profile: ProviderProfile): string | undefined
 const hasNoBody = (response: HttpClientResponse.HttpClientResponse): boolean =>
   response.status === 204 || response.status === 304 || response.request.method === "HEAD" ||
   response.headers["content-length"] === "0"
+
+/** An error is short, and comes at once; its status alone says most. */
+const longestReadMillis = 5_000
 
 /** Characters of the beginning of a stream that are kept, for the event that tells of the input. */
 const headLength = 4_096

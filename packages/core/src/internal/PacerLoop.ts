@@ -26,13 +26,15 @@ import * as PacedKey from "./PacedKey.ts"
  *
  * **Details**
  *
- * `verdict` teaches what the headers said as soon as they are there; without it the exit is interpreted. `used` says what
+ * `verdict` teaches what the headers said as soon as they are there; without it the exit is interpreted. `revise` takes it
+ * back, where the body of what was accepted is a refusal after all. `used` says what
  * the call really used, and what of that counts against the limit, where that is not all. `hold` keeps the place and the reservation of an accepted attempt until they are settled, for a
  * body that is read after the effect has ended; a body that nobody touches for five minutes is settled and reported.
  */
 export interface Attempt {
   readonly number: number
   readonly verdict: (outcome: Outcome.Outcome) => void
+  readonly revise: (outcome: Outcome.Outcome) => void
   readonly used: (cost: Partial<Cost>, charged?: Partial<Cost>) => void
   readonly hold: () => Held
 }
@@ -267,6 +269,7 @@ export class PacerLoop {
       const handle: Attempt = {
         number: call.attempt,
         verdict: (outcome) => this.verdict(key, reservation, outcome),
+        revise: (outcome) => this.verdict(key, reservation, outcome, true),
         used: (cost, charged) => PacedKey.use(reservation, cost, charged),
         hold: () => {
           held = true
@@ -340,11 +343,13 @@ export class PacerLoop {
     })
   }
 
-  verdict(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, outcome: Outcome.Outcome): void {
-    if (reservation.verdict !== undefined) return
+  verdict(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, outcome: Outcome.Outcome, revises = false): void {
+    if ((reservation.verdict?._tag === "Accepted") !== revises || (reservation.verdict !== undefined && !revises)) {
+      return
+    }
     const now = this.now()
     const reason = PacedKey.takeVerdict(key, reservation, outcome, now)
-    this.services.telemetry.attempted(reservation.call.demand, outcome)
+    this.services.telemetry.attempted(reservation.call.demand, outcome, revises)
     if (this.services.telemetry.isHeard()) {
       this.emit({
         _tag: "Verdict",

@@ -160,7 +160,9 @@ const outcomeOf = (
   return outcome({
     dimension: verdict.reason === "RateLimited" ? dimension : undefined,
     reading,
-    retryAfterMillis: isFinal || retryAfterSeconds === undefined ? undefined : retryAfterSeconds * 1000,
+    retryAfterMillis: isFinal || retryAfterSeconds === undefined
+      ? undefined
+      : Math.min(retryAfterSeconds * 1000, Number.MAX_SAFE_INTEGER),
     closes,
     error: errorOf(verdict, refusal, retryAfterSeconds, midStream)
   })
@@ -258,16 +260,23 @@ const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict
   const isTooLong = kinds.includes("contextlengthexceeded") ||
     (status === 400 && /maximum context length/i.test(message))
   if (isTooLong) return refused("ContextLength")
-  if (kinds.some(isCapacity) || (status >= 429 && capacitySentence.test(message))) {
+  const isShort = !refusal.isEdge && (shortSentence.test(message) || (status >= 429 && /\boverloaded\b/i.test(message)))
+  if (isShort || kinds.some(isCapacity)) {
     return overloaded(kinds.includes("slowdown") ? "caller" : "platform")
   }
   if (status === 429 && upstream !== undefined) return overloaded("upstream")
   return isThrottled ? limited(ways, refusal, reading) : undefined
 }
 
-/** The limit of a day or longer is spent, by its headers or by the window that the body names. */
+/**
+ * The limit of a day or longer is spent, by its headers or by the window that the body names. One that says that it comes
+ * back within minutes is a throttle.
+ */
 const budget = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined => {
-  const long = reading.limits.find((limit) => limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds)
+  const long = reading.limits.find((limit) =>
+    limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds &&
+    !((limit.resetSeconds ?? Infinity) < soonSeconds)
+  )
   if (long === undefined && (refusal.windowSeconds ?? 0) < daySeconds) return undefined
   return spent(reading, refusal.dimension ?? (long?.dimension === "other" ? undefined : long?.dimension))
 }
@@ -281,8 +290,9 @@ const spent = (reading: Outcome.Reading, dimension: Dimension | undefined): Verd
 }
 
 const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict => {
-  const { isEdge, isJson, kinds, message, status } = refusal
+  const { isEdge, isJson, kinds, message, status, upstream } = refusal
   const isText = !isJson && message !== ""
+  const behind = upstream === undefined ? "platform" : "upstream"
   const unknownModel = (status === 400 || status === 404) && kinds.some((kind) => modelKinds.includes(kind))
   const closes = { scope: "key", forMillis: Infinity, reason: "unknown model" } as const
   switch (status) {
@@ -299,7 +309,7 @@ const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdi
     case 429:
       return limited(ways, refusal, reading)
     case 502:
-      return unanswered("GatewayError", isJson ? "platform" : "edge")
+      return isJson && !isEdge ? unanswered("ServerError", behind) : unanswered("GatewayError", "edge")
     case 503:
       return isEdge ? { ...overloaded("edge"), reason: "GatewayError" } : overloaded("platform")
     case 504:
@@ -309,7 +319,7 @@ const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdi
   }
   if (status >= 520 && status <= 527) return unanswered("GatewayError", "edge")
   if (status < 500) return unknownModel ? { ...refused("InvalidRequest"), closes } : refused("InvalidRequest")
-  return isText || isEdge ? failed("GatewayError", "edge") : failed("ServerError", "platform")
+  return isText || isEdge ? failed("GatewayError", "edge") : failed("ServerError", behind)
 }
 
 /** 403 is a limit where the limits in its headers say so, and else not allowed. */
@@ -409,7 +419,7 @@ const opaqueKinds: ReadonlyArray<string> = ["error", "ratelimiterror", "resource
 const capacityKinds: ReadonlyArray<string> = ["slowdown", "modelnotreadyexception", "problemtemporaryreducedcapacity"]
 
 /** Sentences of short capacity, which come under any type and status. */
-const capacitySentence = /\bmodel busy\b|\bcapacity exceeded\b|\bno capacity\b|\boverloaded\b/i
+const shortSentence = /\bmodel busy\b|\bcapacity exceeded\b|\bno capacity\b/i
 
 /** Types of errors within a stream, and the statuses that the same errors have outside of one. */
 const statusOfKind: ReadonlyMap<string, number> = new Map([
@@ -433,3 +443,6 @@ const sizes = /\bLimit (\d{1,15}), (?:Used \d{1,15}, )?Requested (\d{1,15})/
 const relayedDialect: RateLimitHeaders.Dialect = { name: "relayed", refusals: [429] }
 
 const daySeconds = 86_400
+
+/** What comes back within this may be waited for. */
+const soonSeconds = 600

@@ -91,6 +91,10 @@ export const all: ReadonlyArray<Ways> = [
   usual("github-copilot", ["api.githubcopilot.com", "*.githubcopilot.com"]),
   // A reported body: weeks and months are spent under status 429.
   usual("opencode", ["opencode.ai"], { aliases: ["opencode-go", "opencode-zen"] }),
+  // github.com/vllm-project/vllm: a server of one's own, which says nothing of limits and refuses nothing for its load.
+  usual("vllm", [], { limited: [] }),
+  // A reported response of a subscription: percentages of windows of hours and days, and `usage_limit_reached`.
+  usual("codex", ["chatgpt.com"], { limited: [] }),
   // A recorded response: `ratelimit-remaining`, `ratelimit-reset` in seconds.
   usual("replicate", ["api.replicate.com"], { limited: ["requests"] }),
   // Recorded responses of its hub: the fields of the IETF, of which the policy is malformed.

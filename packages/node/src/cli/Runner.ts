@@ -7,7 +7,7 @@
 import type * as Outcome from "@evenkeel/core/Outcome"
 import * as PacedHttpClient from "@evenkeel/core/PacedHttpClient"
 import type { PaceError } from "@evenkeel/core/PaceError"
-import type * as Pacer from "@evenkeel/core/Pacer"
+import * as Pacer from "@evenkeel/core/Pacer"
 import type * as ProviderProfile from "@evenkeel/core/ProviderProfile"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -65,10 +65,11 @@ export interface Running {
  *
  * **Details**
  *
- * `done` ends when every line has its row, or with the reason for which the run stopped; it may be interrupted, and
- * `drain` then ends what is left: calls that wait are let go, calls in flight have `patienceMillis` to end. Lines without
- * a row stay open for the next run. At most `maxInFlight` and 256 lines are held at a time, and no more than 128 MB
- * of them (or 1 KB each, where more are asked for).
+ * `done` ends when every line has its row, or with the reason for which the run stopped: also when nothing is in flight and
+ * all that waits is of a spent day, or was asked to wait for an hour or more. It may be interrupted, and `drain` then ends
+ * what is left: calls that wait are let go, calls in flight have `patienceMillis` to end. Lines without a row stay open
+ * for the next run. At most `maxInFlight` and 256 lines are held at a time, and no more than 128 MB of them (or 1 KB each,
+ * where more are asked for).
  *
  * **Errors**
  *
@@ -78,6 +79,7 @@ export const start = Effect.fnUntraced(function*(
   job: Job,
   client: HttpClient.HttpClient
 ): Effect.fn.Return<Running, never, Pacer.Pacer> {
+  const pacer = yield* Pacer.Pacer
   const state = new Run(job, yield* Clock.Clock)
   const paced = yield* PacedHttpClient.make(HttpClient.transform(client, state.watch), {
     profile: job.profile,
@@ -95,7 +97,7 @@ export const start = Effect.fnUntraced(function*(
   )
   return {
     tally: () => state.tally(),
-    done: Deferred.await(stopped),
+    done: Effect.raceFirst(Deferred.await(stopped), standstill(state, pacer)),
     drain: (patienceMillis) =>
       Effect.gen(function*() {
         feeder.interruptUnsafe()
@@ -225,6 +227,25 @@ const finish = (run: Run, stopped: Stopped): Effect.Effect<void> => {
   return Effect.asVoid(Deferred.succeed(stopped, run.quota ?? (complete ? undefined : deadlineStop)))
 }
 
+/** Ends when all that is left waits for what a run does not wait for. */
+const standstill = Effect.fnUntraced(function*(run: Run, pacer: Pacer.Pacer["Service"]): Effect.fn.Return<Report.Stop> {
+  while (true) {
+    yield* Effect.sleep(standstillCheckMillis)
+    const { keys } = yield* pacer.snapshot
+    const busy = keys.filter((key) => key.waiting + key.backingOff + key.inFlight > 0)
+    const waits = busy.map((key) => key.closedForMillis ?? 0)
+    const stands = busy.every((key, index) =>
+      key.inFlight === 0 && (key.closedReason === "quota" || waits[index]! >= longPauseMillis)
+    )
+    if (busy.length === 0 || !stands) continue
+    return {
+      reason: "quota",
+      message: run.quota?.message ?? "the provider takes no more requests for now",
+      continueAfterMillis: Math.min(...waits)
+    }
+  }
+})
+
 /** One line on its way to its row. */
 const sendLine = Effect.fnUntraced(function*(run: Run, client: PacedClient, line: JobFile.JobLine, stopped: Stopped) {
   const { job } = run
@@ -253,6 +274,7 @@ const sendLine = Effect.fnUntraced(function*(run: Run, client: PacedClient, line
   return yield* keepRow(run, line, null, failureOf(error, PacedHttpClient.interpretFailure(exit)))
 })
 
+/** An answer, or a refusal that is final; some providers send theirs with status 200. */
 const keepResponse = Effect.fnUntraced(function*(
   run: Run,
   line: JobFile.JobLine,
@@ -261,11 +283,14 @@ const keepResponse = Effect.fnUntraced(function*(
   stopped: Stopped
 ) {
   const { headers, status } = response
-  const requestId = run.job.profile.requestId(headers, text.length < maxParsed ? text : undefined) ?? null
+  const json = parse(text)
+  const requestId = run.job.profile.requestId(headers, json) ?? null
   const answer = { statusCode: status, requestId, body: text }
-  if (status >= 200 && status < 300) return yield* keepRow(run, line, answer, isJson(text) ? null : notJson)
+  const isSuccess = status >= 200 && status < 300
+  if (isSuccess && json === undefined) return yield* keepRow(run, line, answer, notJson)
   const nowMillis = yield* Clock.currentTimeMillis
-  const outcome = run.job.profile.classify({ status, headers, body: text, nowMillis })
+  const outcome = run.job.profile.classify({ status, headers, body: json ?? text, nowMillis })
+  if (isSuccess && outcome.error === undefined) return yield* keepRow(run, line, answer, null)
   const stop = stopOf(outcome)
   if (stop !== undefined) {
     if (stop.reason === "quota") run.quota = stop
@@ -338,12 +363,12 @@ const deadlineStop: Report.Stop = {
 /** A page of something in front of the provider, when it came each time. */
 const notJson = { code: "not_json", message: "the answer is not whole JSON" }
 
-const isJson = (text: string): boolean => {
+/** The value of a JSON text; undefined when it is none. */
+const parse = (text: string): unknown => {
   try {
-    JSON.parse(text)
-    return true
+    return JSON.parse(text)
   } catch {
-    return false
+    return undefined
   }
 }
 
@@ -371,7 +396,9 @@ const mostBytes = 134_217_728
 /** Lines that wait for their turn beside those in flight: enough that there is always a next one. */
 const aheadOfFlight = 256
 
-/** A longer answer is not parsed for its request id. */
-const maxParsed = 1_048_576
-
 const drainStepMillis = 20
+
+const standstillCheckMillis = 100
+
+/** A pause as long as this is not slept through: the run stops and says when to continue. */
+const longPauseMillis = 3_600_000

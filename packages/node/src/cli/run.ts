@@ -169,7 +169,7 @@ const send = Effect.fnUntraced(function*(typed: Flags, job: Runner.Job) {
     yield* LearnedFile.save(last.snapshot)
     return Report.make({ ...last, stopped })
   })
-  const stopped = yield* Effect.raceFirst(running.done, longClosure(pacer)).pipe(
+  const stopped = yield* running.done.pipe(
     Effect.onInterrupt(() =>
       // An interruption carries no error that the executable could show.
       Effect.flatMap(end(interrupted), (report) =>
@@ -180,23 +180,6 @@ const send = Effect.fnUntraced(function*(typed: Flags, job: Runner.Job) {
   )
   return yield* Effect.uninterruptible(end(stopped))
 })
-
-/** Ends when nothing can be sent for an hour or more. */
-const longClosure = (pacer: Pacer.Pacer["Service"]): Effect.Effect<Report.Stop> =>
-  Effect.gen(function*() {
-    while (true) {
-      yield* Effect.sleep(closureCheckMillis)
-      const { keys } = yield* pacer.snapshot
-      const busy = keys.filter((key) => key.waiting + key.backingOff > 0)
-      const longest = Math.min(...busy.map((key) => key.closedForMillis ?? 0))
-      if (keys.some((key) => key.inFlight > 0) || longest < longClosureMillis || busy.length === 0) continue
-      return {
-        reason: "quota" as const,
-        message: "the provider takes no more requests for now",
-        continueAfterMillis: longest
-      }
-    }
-  })
 
 /** Prints the summary and turns the report into an exit status. */
 const conclude = Effect.fnUntraced(function*(typed: Flags, report: Report.Report, output: string) {
@@ -286,8 +269,3 @@ const defaultTimeoutMillis = 600_000
 
 /** How long calls in flight have to end after Ctrl-C or a refused key. */
 const patienceMillis = 4_500
-
-const closureCheckMillis = 250
-
-/** A pause as long as this is not slept through: the run stops and says when to continue. */
-const longClosureMillis = 3_600_000
