@@ -131,7 +131,7 @@ export interface ProviderProfile {
  * acme.classify(answer("plan_used_up")).closes?.reason // => "payment"
  * ```
  */
-export const make = (ways: Ways): ProviderProfile => profileOf(ways, ways.signs ?? [])
+export const make = (ways: Ways): ProviderProfile => profileOf(ways, Verdict.readSigns(ways.signs ?? []))
 
 const profileOf = (ways: Ways, signs: ReadonlyArray<Sign>): ProviderProfile => ({
   name: ways.name,
@@ -181,7 +181,7 @@ export const named = (name: string): ProviderProfile | undefined =>
 /**
  * A provider that we do not know: units are told by the names it uses, and what kinds and sentences mean by all tables.
  */
-export const generic: ProviderProfile = profileOf(Generic.ways, Known.sharedSigns)
+export const generic: ProviderProfile = profileOf(Generic.ways, Verdict.readSigns(Known.sharedSigns))
 
 /** Together AI. */
 export const together: ProviderProfile = all.find(({ name }) => name === "together")!

@@ -121,19 +121,20 @@ export const read = (
     clock: { nowMillis: options.nowMillis, dateHeader: headers["date"] },
     malformed: []
   }
-  const isCached = (WireGrammar.parseNumber(headers["age"] ?? "") ?? 0) > 0
-  const found = isCached ? [] : byName(look)
+  const { age } = headers
+  const isCached = age !== undefined && (WireGrammar.parseNumber(age) ?? 0) > 0
+  const found: Array<Found> = isCached ? [] : byName(look)
   const { limits: standard, policies } = isCached ? nothingRead : byStandard(look, found)
-  const all = [...found, ...standard.map((limit): Found => ({ limit, resetName: "ratelimit" }))]
+  for (const limit of standard) found.push({ limit, resetName: "ratelimit" })
   const hint = toldWait(look) ??
     (options.status >= 400 || options.body !== undefined
-      ? ErrorBody.waitOf(options.body) ?? resetWait(look, all, options)
+      ? ErrorBody.waitOf(options.body) ?? resetWait(look, found, options)
       : undefined)
-  if (all.length === 0 && policies.length === 0 && hint === undefined && look.malformed.length === 0) {
+  if (found.length === 0 && policies.length === 0 && hint === undefined && look.malformed.length === 0) {
     return nothingRead
   }
   return {
-    limits: all.map(({ limit }) => limit),
+    limits: found.map(({ limit }) => limit),
     policies,
     retryAfterSeconds: hint?.seconds,
     retryAfterSource: hint?.source,
@@ -287,7 +288,8 @@ export const parseRetryAfterSeconds = (
   value: string,
   clock: { readonly nowMillis: number; readonly dateHeader?: string | undefined }
 ): number | undefined => {
-  const seconds = WireGrammar.most(value, (member) => WireGrammar.parseWaitSeconds(member, clock))
+  const made: WireGrammar.Clock = { ...clock }
+  const seconds = WireGrammar.most(value, (member) => WireGrammar.parseWaitSeconds(member, made))
   return seconds !== undefined && seconds > 0 ? seconds : undefined
 }
 
@@ -323,24 +325,28 @@ interface Gathered {
 }
 
 /** What the headers say whose names tell a limit. */
-const byName = (look: Look): ReadonlyArray<Found> => {
-  const limits = new Map<string, Gathered>()
+const byName = (look: Look): Array<Found> => {
+  const limits: Array<Gathered> = []
   let looked = 0
   for (const name of Object.keys(look.headers)) {
     if (++looked > mostHeaders) break
     const named = LimitNames.nameOf(name)
     const raw = named === undefined ? undefined : look.headers[name]
     if (named === undefined || raw === undefined) continue
-    let gathered = limits.get(named.id)
+    let gathered = limits.find((each) => each.named.id === named.id)
     if (gathered === undefined) {
-      if (limits.size >= mostLimits) continue
-      limits.set(named.id, gathered = { named })
+      if (limits.length >= mostLimits) continue
+      limits.push(gathered = { named })
     }
     if (!gather(look, gathered, named, name, raw)) malformed(look, name, raw)
   }
-  if (limits.size === 0) return []
-  const all = [...limits.values()]
-  return all.flatMap((gathered) => assemble(look.dialect, gathered, all))
+  const found: Array<Found> = []
+  for (const gathered of limits) {
+    const limit = assemble(look.dialect, gathered, limits)
+    if (limit !== undefined) found.push({ limit, resetName: gathered.resetName })
+    for (const policy of gathered.beside ?? []) found.push({ limit: policy, resetName: undefined })
+  }
+  return found
 }
 
 /** Takes up one header; says whether it could be read. */
@@ -407,7 +413,9 @@ const gatherPolicies = (gathered: Gathered, raw: string): boolean => {
     const name = member.parameters.get("name")
     return [{
       dimension: gathered.named.dimension,
-      policy: name?._tag === "String" ? name.value : `${member.bare.value} per ${windowSeconds.value} s`,
+      policy: name?._tag === "String"
+        ? name.value.slice(0, mostRawKept)
+        : `${member.bare.value} per ${windowSeconds.value} s`,
       limit: member.bare.value,
       windowSeconds: windowSeconds.value,
       ratePerSecond: member.bare.value / windowSeconds.value,
@@ -443,17 +451,21 @@ const gatherJson = (look: Look, gathered: Gathered, name: string, raw: string): 
   return true
 }
 
-/** Makes a reading of what was gathered, followed by the policies that it listed. */
-const assemble = (dialect: Dialect, gathered: Gathered, all: ReadonlyArray<Gathered>): ReadonlyArray<Found> => {
-  const { named, resetName, used } = gathered
+/** Makes a reading of what was gathered, where any figure was. */
+const assemble = (
+  dialect: Dialect,
+  gathered: Gathered,
+  all: ReadonlyArray<Gathered>
+): LimitReading | undefined => {
+  const { named, used } = gathered
   const limit = isZeroOrMore(gathered.limit) ? gathered.limit : undefined
-  const left = isZeroOrMore(gathered.remaining) || limit === undefined
+  // Over by one, or by more, is nothing left.
+  const left = limit === undefined || gathered.remaining === undefined
     ? gathered.remaining
-    : clampLeft(gathered.remaining)
+    : Math.max(0, gathered.remaining)
   const remaining = isZeroOrMore(left) ? left : undefined
   const whole = limit ?? (remaining !== undefined && isZeroOrMore(used) ? remaining + used : undefined)
-  const beside = (gathered.beside ?? []).map((policy): Found => ({ limit: policy, resetName: undefined }))
-  if (whole === undefined && remaining === undefined && gathered.resetSeconds === undefined) return beside
+  if (whole === undefined && remaining === undefined && gathered.resetSeconds === undefined) return undefined
   const reading: { -readonly [K in keyof LimitReading]: LimitReading[K] } = { dimension: named.dimension }
   if (named.policy !== undefined) reading.policy = named.policy
   if (whole !== undefined) reading.limit = whole
@@ -464,12 +476,12 @@ const assemble = (dialect: Dialect, gathered: Gathered, all: ReadonlyArray<Gathe
     reading.windowSeconds = windowSeconds
     if (whole !== undefined) reading.ratePerSecond = whole / windowSeconds
   }
-  const isPlain = (other: Gathered) => other.named.dimension === named.dimension && !other.named.isPart
-  if (named.isPart || (named.isDynamic && all.some((other) => !other.named.isDynamic && isPlain(other)))) {
-    reading.aside = true
-  }
-  return [{ limit: reading, resetName }, ...beside]
+  if (named.isPart || (named.isDynamic && all.some((other) => isPlain(other, named)))) reading.aside = true
+  return reading
 }
+
+const isPlain = ({ named }: Gathered, of: LimitNames.Named): boolean =>
+  named.dimension === of.dimension && !named.isPart && !named.isDynamic
 
 const windowOf = (
   dialect: Dialect,
@@ -510,10 +522,6 @@ const malformed = (look: Look, name: string, raw: string): void => {
 }
 
 const isZeroOrMore = (figure: number | undefined): figure is number => figure !== undefined && figure >= 0
-
-/** Over by one, or by more, is nothing left. */
-const clampLeft = (remaining: number | undefined): number | undefined =>
-  remaining === undefined ? undefined : Math.max(0, remaining)
 
 /**
  * Do these figures speak of a day? A reset is the time until the limit is whole again, so that used slots ÷ (limit ÷
@@ -629,7 +637,7 @@ const mostPolicies = 8
 /** Characters of a header that holds an object. */
 const mostJson = 1024
 
-/** Characters of an unreadable value that are kept. */
+/** Characters of an unreadable value, or of a name, that are kept. */
 const mostRawKept = 200
 
 /** Where a double stops counting by ones, and `toString` is still plain digits. */

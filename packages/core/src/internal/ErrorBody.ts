@@ -91,8 +91,9 @@ export const isError = (json: unknown): boolean => {
 
 /** What a body says of the wait: a member of its own, or a sentence. */
 export const waitOf = (body: unknown): { readonly seconds: number; readonly source: string } | undefined => {
-  const json = parsed(body)
-  const root = rootOf(json ?? body)
+  const text = typeof body === "string" ? body.slice(0, mostBody) : ""
+  const json = parsed(typeof body === "string" ? text : body)
+  const root = rootOf(json ?? text)
   const error = errorIn(root)
   for (const name of waitMembers) {
     for (const holder of [root, error]) {
@@ -100,7 +101,7 @@ export const waitOf = (body: unknown): { readonly seconds: number; readonly sour
       if (seconds !== undefined && seconds > 0) return { seconds, source: `body:${name}` }
     }
   }
-  const said = waitSaid(messageOf(root, error, json === undefined && typeof body === "string" ? body : ""))
+  const said = waitSaid(messageOf(root, error, json === undefined ? text : ""))
   const info = detailsOf(error).find((detail) => typeNameOf(detail).endsWith("google.rpc.RetryInfo"))
   const delay = member(info, "retryDelay")
   const told = typeof delay === "string" ? WireGrammar.parseDurationSeconds(delay) : undefined
@@ -130,9 +131,11 @@ export const member = (value: unknown, name: string | number): unknown =>
 
 /** A name in the form in which kinds are compared: `com.amazon#ThrottlingException:http://…` is `throttlingexception`. */
 export const kindOf = (name: string): string => {
-  const problem = /\/http-problem-types#(.+)$/.exec(name)
-  const plain = problem === null ? name.replace(/^.*#/, "").replace(/:.*$/, "") : `problem-${problem[1]}`
-  return plain.toLowerCase().replaceAll(/[^a-z0-9]/g, "")
+  const problem = name.indexOf(problemTypes)
+  const after = problem === -1 ? name.slice(name.lastIndexOf("#") + 1) : name.slice(problem + problemTypes.length)
+  const end = problem === -1 ? after.indexOf(":") : -1
+  const plain = (end === -1 ? after : after.slice(0, end)).toLowerCase().replaceAll(/[^a-z0-9]/g, "")
+  return problem === -1 ? plain : `problem${plain}`
 }
 
 /** Some send an array of one error, or an error as text inside the message of another. */
@@ -217,7 +220,7 @@ const quotasIn = (error: unknown): ReadonlyArray<{
     return {
       dimension,
       windowSeconds,
-      limit: dimension === undefined || limit === undefined ? undefined : {
+      limit: dimension === undefined || limit === undefined || limit < 0 ? undefined : {
         dimension,
         limit,
         ...(windowSeconds === undefined ? {} : { windowSeconds, ratePerSecond: limit / windowSeconds }),
@@ -244,7 +247,7 @@ const limitsSaid = (message: string, root: unknown): ReadonlyArray<LimitReading>
   const bucket = throttleStatus(root)
   if (bucket !== undefined) {
     const { available, limit, perSecond } = bucket
-    limits.push({ dimension: "tokens", limit, remaining: available, ratePerSecond: perSecond })
+    limits.push({ dimension: "tokens", limit, remaining: Math.max(0, available), ratePerSecond: perSecond })
   }
   const tell = (dimension: Dimension, limit: number, windowSeconds: number | undefined) => {
     if (!(limit > 0 && limit < Infinity) || windowSeconds === undefined || windowSeconds === 0) return
@@ -277,7 +280,7 @@ const throttleStatus = (root: unknown): {
   const available = figureOf(member(status, "currentlyAvailable"))
   const perSecond = figureOf(member(status, "restoreRate"))
   const requested = figureOf(member(cost, "requestedQueryCost"))
-  return limit === undefined || available === undefined || perSecond === undefined || !(perSecond > 0)
+  return limit === undefined || limit < 0 || available === undefined || perSecond === undefined || !(perSecond > 0)
     ? undefined
     : { limit, available, perSecond, requested: requested ?? 0 }
 }
@@ -342,11 +345,13 @@ const typeNameOf = (detail: unknown): string => nameOf(member(detail, "@type")) 
 const nameOf = (value: unknown): string | undefined =>
   typeof value === "string" || typeof value === "number" ? `${value}`.slice(0, mostName) : undefined
 
-/** A figure that some limit or wait can have: zero, or neither so small nor so large that arithmetic with it fails. */
+/** A figure that some limit or wait can have: neither so small nor so large that arithmetic with it fails. */
 export const figureOf = (value: unknown): number | undefined => {
   const figure = typeof value === "string" ? WireGrammar.parseNumber(value) : value
-  if (figure === 0) return 0
-  return typeof figure === "number" && figure >= leastFigure && figure <= mostFigure ? figure : undefined
+  if (typeof figure !== "number") return undefined
+  const size = Math.abs(figure)
+  // Minus zero is zero.
+  return size === 0 ? 0 : size >= leastFigure && size <= mostFigure ? figure : undefined
 }
 
 const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
@@ -378,6 +383,9 @@ const sumKinds: ReadonlyMap<string, Dimension> = new Map([
   ["tokenquotaexceeded", "tokens"],
   ["toomanytokenserror", "tokens"]
 ])
+
+/** Where RFC 9457's registry keeps the types of problems. */
+const problemTypes = "/http-problem-types#"
 
 const sums = new RegExp(
   [

@@ -115,7 +115,8 @@ const policyOf = ({ bare, parameters }: StructuredFields.Item): Policy | undefin
   const windowSeconds = count(parameters, "w")
   const unit = parameters.get("qu")
   if (typeof quota !== "number" || windowSeconds === malformed || windowSeconds === 0) return undefined
-  if (unit !== undefined && unit._tag !== "String") return undefined
+  if (unit !== undefined && (unit._tag !== "String" || unit.value.length > mostName)) return undefined
+  if (isNamed && bare.value.length > mostName) return undefined
   const partition = partitionOf(parameters)
   return partition === undefined ? undefined : {
     ...(isNamed ? { name: bare.value } : {}),
@@ -129,7 +130,8 @@ const policyOf = ({ bare, parameters }: StructuredFields.Item): Policy | undefin
 /** The partition that a limit is of, where one is told; undefined where it is malformed. */
 const partitionOf = (parameters: StructuredFields.Parameters): { readonly partitionKey?: string } | undefined => {
   const key = parameters.get("pk")
-  return key === undefined ? {} : key._tag === "Bytes" ? { partitionKey: key.base64 } : undefined
+  if (key === undefined) return {}
+  return key._tag === "Bytes" && key.base64.length <= mostName ? { partitionKey: key.base64 } : undefined
 }
 
 /** After drafts 08 to 11 a list of named strings, after 07 a dictionary. */
@@ -154,7 +156,10 @@ const limitOf = (
   const remaining = count(parameters, "r")
   const resetSeconds = count(parameters, "t")
   const partition = partitionOf(parameters)
-  if (bare._tag !== "String" || typeof remaining !== "number" || resetSeconds === malformed) return undefined
+  if (
+    bare._tag !== "String" || bare.value.length > mostName || typeof remaining !== "number" ||
+    resetSeconds === malformed
+  ) return undefined
   if (partition === undefined) return undefined
   const policy = policies.find(({ name }) => name === bare.value)
   return {
@@ -231,6 +236,9 @@ const rounded = (figure: number | undefined): number | undefined => (isCount(fig
 
 /** Limits in one field that are written; a field with more is taken for malformed. */
 const mostMembers = 64
+
+/** Characters of a name, a unit or a key of a partition; a field with a longer one is taken for malformed. */
+const mostName = 200
 
 /** The longest integer that a structured field can hold. */
 const mostWritten = 1e15

@@ -39,7 +39,8 @@ export interface Named {
 export const nameOf = (header: string): Named | undefined => {
   const known = remembered.get(header)
   if (known !== undefined) return known ?? undefined
-  const named = header.length > mostName ? undefined : read(header)
+  if (header.length > mostName) return undefined
+  const named = read(header)
   // Hostile names are read again each time.
   if (remembered.size < mostRemembered) remembered.set(header, named ?? null)
   return named

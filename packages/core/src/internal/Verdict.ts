@@ -34,7 +34,11 @@ export interface Chunk {
   readonly data: unknown
 }
 
-/** The verdict on an answer, with what it says of limits. */
+/** Signs with their kinds in the form in which kinds are compared. */
+export const readSigns = (signs: ReadonlyArray<Sign>): ReadonlyArray<Sign> =>
+  signs.map((sign) => (sign.kind === undefined ? sign : { ...sign, kind: ErrorBody.kindOf(sign.kind) }))
+
+/** The verdict on an answer, with what it says of limits. `signs` are those that were read. */
 export const classify = (ways: Ways, signs: ReadonlyArray<Sign>, answer: Answer): Outcome.Outcome => {
   if (answer.status < 400) {
     const trouble = troubleWithin(answer)
@@ -42,8 +46,10 @@ export const classify = (ways: Ways, signs: ReadonlyArray<Sign>, answer: Answer)
     const refusal = refusalOf({ ...answer, body: trouble.json })
     const reading = readRefusal(ways, { ...answer, body: trouble.json }, refusal)
     const verdict = judge(ways, signs, refusal, reading)
-    const retryable = verdict.retryable && !trouble.begun
-    return outcomeOf({ ...verdict, retryable }, refusal, reading, trouble.isStream)
+    if (!trouble.begun) return outcomeOf(verdict, refusal, reading, trouble.isStream)
+    // A part of it ran and was passed on, so that whoever sends it again pays twice.
+    const outcome = outcomeOf({ ...verdict, retryable: false }, refusal, reading, true)
+    return Outcome.unknown({ ...outcome, retryAfterMillis: undefined, final: true })
   }
   const refusal = refusalOf(answer)
   const reading = readRefusal(ways, answer, refusal)
@@ -115,8 +121,7 @@ const refusalOf = (answer: Answer): Refusal => {
 
 /** An error under a success may tell the status that it stands for, as a number or by its type. */
 const statusWithin = ({ code, kinds }: ErrorBody.ErrorBody): number => {
-  const told = Number(code)
-  if (told >= 400 && told < 600) return told
+  if (code !== undefined && /^[45]\d\d$/.test(code)) return Number(code)
   const named = kinds.map((kind) => statusOfKind.get(kind)).find((status) => status !== undefined)
   return named ?? 500
 }
@@ -201,7 +206,7 @@ const judge = (ways: Ways, signs: ReadonlyArray<Sign>, refusal: Refusal, reading
 
 const applies = ({ kind, message, status }: Sign, refusal: Refusal): boolean => {
   if (status !== undefined && status !== refusal.status) return false
-  if (kind !== undefined && !refusal.kinds.includes(ErrorBody.kindOf(kind))) return false
+  if (kind !== undefined && !refusal.kinds.includes(kind)) return false
   if (message !== undefined && !message.test(refusal.message)) return false
   // What something in front of the provider wrote has the provider's statuses, not their meaning.
   return kind !== undefined || message !== undefined || !refusal.isEdge

@@ -9,24 +9,45 @@
  * RFC 9110 sections 5.6.7 and 10.2.3, RFC 3339, and recorded headers.
  */
 
-/** When a response was made: by its own `Date` where it has one, else by our clock at receipt. */
+/**
+ * When a response was made: by its own `Date` where it has one, else by our clock at receipt. It is found out when it is
+ * first asked for, and then kept: an answer may tell a dozen dates.
+ */
 export interface Clock {
   readonly nowMillis: number
   readonly dateHeader?: string | undefined
+  madeAtMillis?: number
 }
 
 /** A plain decimal number: digits, a sign and a fraction. Nothing is not zero. */
 export const parseNumber = (text: string): number | undefined => {
   const trimmed = text.trim()
-  if (trimmed.length > mostDigits || !/^-?\d+(?:\.\d+)?$/.test(trimmed)) return undefined
+  if (trimmed.length > mostDigits || !isDecimal(trimmed)) return undefined
   // Minus zero is zero.
   return Number(trimmed) + 0
+}
+
+/** Goes through the characters: this is asked for each header, most of which are a few digits, and patterns cost more. */
+const isDecimal = (text: string): boolean => {
+  let digits = 0
+  let hasPoint = false
+  for (let at = text.startsWith("-") ? 1 : 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code >= zero && code <= nine) digits++
+    else if (code !== point || hasPoint || digits === 0) return false
+    else {
+      hasPoint = true
+      digits = 0
+    }
+  }
+  return digits > 0
 }
 
 /** The seconds of a duration such as `6m0s` or `4h17m`; a bare number is none. */
 export const parseDurationSeconds = (text: string): number | undefined => {
   const trimmed = text.trim()
-  if (trimmed === "" || trimmed.length > mostDigits) return undefined
+  // Most of what is no duration is a number or a date, and ends otherwise.
+  if (trimmed.length > mostDigits || !/[dhms]$/.test(trimmed)) return undefined
   const parts = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$/.exec(trimmed)
   if (parts === null) return undefined
   const [, days, hours, minutes, seconds, millis] = parts
@@ -84,8 +105,9 @@ const finite = (value: number | undefined): number | undefined => (Number.isFini
 /** Seconds from the response to an instant; below zero when it has passed. */
 const until = (atMillis: number | undefined, clock: Clock): number | undefined => {
   if (atMillis === undefined) return undefined
-  const base = (clock.dateHeader === undefined ? undefined : httpDate(clock.dateHeader, clock)) ?? clock.nowMillis
-  return Number.isFinite(base) ? (atMillis - base) / 1000 : undefined
+  clock.madeAtMillis ??= (clock.dateHeader === undefined ? undefined : httpDate(clock.dateHeader, clock)) ??
+    clock.nowMillis
+  return Number.isFinite(clock.madeAtMillis) ? (atMillis - clock.madeAtMillis) / 1000 : undefined
 }
 
 const dateMillis = (text: string, clock: Clock): number | undefined => {
@@ -112,14 +134,36 @@ const century = (year: number, clock: Clock): number => {
   return 2000 + year > current + 50 ? 1900 + year : 2000 + year
 }
 
+/** `2025-06-23T10:26:53.5+02:00`; the part up to the seconds has a fixed width. */
 const rfc3339 = (date: string): number | undefined => {
-  const parts = /^(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(\.\d+)?(?:[Zz]|([+-])(\d{2}):?(\d{2}))$/
-    .exec(date)
-  if (parts === null) return undefined
-  const at = instant(parts[1], months[Number(parts[2]) - 1], parts[3], parts.slice(4, 7))
-  return at === undefined
+  const isShaped = date[4] === "-" && date[7] === "-" && date[13] === ":" && date[16] === ":" &&
+    (date[10] === "T" || date[10] === "t" || date[10] === " ")
+  if (!isShaped) return undefined
+  const at = utcMillis(
+    fixed(date, 0, 4),
+    fixed(date, 5, 7) - 1,
+    fixed(date, 8, 10),
+    fixed(date, 11, 13),
+    fixed(date, 14, 16),
+    fixed(date, 17, 19)
+  )
+  const rest = date.slice(19)
+  if (at === undefined || rest === "Z") return at
+  const parts = /^(\.\d+)?(?:[Zz]|([+-])(\d{2}):?(\d{2}))$/.exec(rest)
+  return parts === null
     ? undefined
-    : at + Number(`0${parts[7] ?? ""}`) * 1000 - aheadMillis(parts[8], parts[9], parts[10])
+    : at + Number(`0${parts[1] ?? ""}`) * 1000 - aheadMillis(parts[2], parts[3], parts[4])
+}
+
+/** A number of so many digits, or NaN. */
+const fixed = (text: string, from: number, to: number): number => {
+  let number = 0
+  for (let at = from; at < to; at++) {
+    const digit = text.charCodeAt(at) - zero
+    if (!(digit >= 0 && digit <= 9)) return NaN
+    number = number * 10 + digit
+  }
+  return number
 }
 
 /** `Tue Feb 16 2021 09:02:42 GMT+0100 (Central European Standard Time)`. */
@@ -140,16 +184,31 @@ const instant = (
   day: string | undefined,
   time: ReadonlyArray<string | undefined>
 ): number | undefined => {
-  const month = months.indexOf(monthName ?? "")
   const [hour = NaN, minute = NaN, second = NaN] = time.map(Number)
-  if (month === -1 || !(hour < 24 && minute < 60 && second <= 60)) return undefined
-  const start = Date.UTC(Number(year), month, 1)
-  const days = (Date.UTC(Number(year), month + 1, 1) - start) / 86_400_000
-  if (!(Number(day) >= 1 && Number(day) <= days)) return undefined
-  return start + (Number(day) - 1) * 86_400_000 + ((hour * 60 + minute) * 60 + second) * 1000
+  return utcMillis(Number(year), months.indexOf(monthName ?? ""), Number(day), hour, minute, second)
+}
+
+/** Undefined where there is no such instant; a leap second is the one after. */
+const utcMillis = (
+  year: number,
+  month: number,
+  day: number,
+  hour: number,
+  minute: number,
+  second: number
+): number | undefined => {
+  const isLeap = (year % 4 === 0 && year % 100 !== 0) || year % 400 === 0
+  const days = month === 1 && isLeap ? 29 : monthDays[month] ?? 0
+  return year >= 100 && day >= 1 && day <= days && hour < 24 && minute < 60 && second <= 60
+    ? Date.UTC(year, month, day, hour, minute, second)
+    : undefined
 }
 
 const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+const [zero, nine, point] = [48, 57, 46]
+
+const monthDays = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 
 /** Digits beyond any double's meaning. */
 const mostDigits = 64
