@@ -50,9 +50,15 @@ export interface Options {
 /**
  * What one call asks for beyond what its request tells, set for a region of a program.
  *
+ * **Units**
+ *
+ * `cost` in requests and tokens; `priority`: higher goes first; `startWithin`: from now to the latest start.
+ *
  * **Details**
  *
- * `requestBody` is the parsed body, for who has it at hand: it saves parsing it again.
+ * `requestBody` is the parsed body, for who has it at hand: it saves parsing it again. `model` is whose limit it draws on,
+ * where the body does not say. `tenant` names who shares the key, `workload` labels usage records. `idempotent` says that
+ * sending twice is harmless.
  */
 export interface Call {
   readonly requestBody?: unknown
@@ -184,7 +190,8 @@ export const failRefusals = <E, R>(
  *
  * **Errors**
  *
- * `ApiError` with `midStream`, retryable only before the first event; `SseError` for an event beyond 10 MiB.
+ * `ApiError` with `midStream`, retryable only before the first event, and for an answer that is a refusal instead of a
+ * stream; `SseError` for an event beyond 10 MiB.
  *
  * **Example** (An error under status 200)
  *
@@ -208,8 +215,16 @@ export const events = (
   response: HttpClientResponse,
   options?: { readonly profile?: ProviderProfile.ProviderProfile | undefined }
 ): Stream.Stream<Sse.Event, HttpClientError.HttpClientError | Sse.SseError | ApiError> =>
-  Stream.suspend(() => {
+  Stream.suspend((): Stream.Stream<Sse.Event, HttpClientError.HttpClientError | Sse.SseError | ApiError> => {
     const profile = options?.profile ?? profileOf(response.request)
+    if (response.status >= 400 || isJson(response)) {
+      return Stream.fromEffectDrain(
+        Effect.flatMap(
+          readError(response, profile),
+          ({ outcome }) => outcome.error === undefined ? Effect.void : Effect.fail(outcome.error)
+        )
+      )
+    }
     const parsed: Array<Sse.Event> = []
     // A server that asks to be asked again later asks an `EventSource`, not us.
     const parser = Sse.makeParser((event) => event._tag === "Event" && parsed.push(event))

@@ -107,23 +107,20 @@ export interface ProviderProfile {
 /**
  * Makes a profile of a provider's table.
  *
- * **Example** (A provider in ten lines)
+ * **Errors**
+ *
+ * Throws a `RangeError` for a window that is not above zero, and for a sentence whose pattern keeps its place (`g`, `y`).
+ *
+ * **Example** (A provider in four lines)
  *
  * ```ts
  * import * as ProviderProfile from "@evenkeel/core/ProviderProfile"
- * import { usualCharging } from "@evenkeel/core/ProviderWays"
+ * import * as ProviderWays from "@evenkeel/core/ProviderWays"
  *
- * const acme = ProviderProfile.make({
- *   name: "acme",
- *   origins: ["api.acme.example"],
- *   dialect: { name: "acme", windows: { requests: 60 }, refusals: [429] },
- *   limited: ["requests"],
- *   charging: usualCharging,
- *   signs: [{ status: 429, kind: "plan_used_up", means: "QuotaExhausted" }],
- *   attributionOf429: "caller",
- *   requestIdHeaders: ["x-acme-id"],
- *   idempotencyHeader: undefined
- * })
+ * const acme = ProviderProfile.make(ProviderWays.usual("acme", ["api.acme.example"], {
+ *   dialect: { windows: { requests: 60 } },
+ *   signs: [{ status: 429, kind: "plan_used_up", means: "QuotaExhausted" }]
+ * }))
  *
  * const answer = (type: string) => ({ status: 429, headers: {}, body: { error: { type } }, nowMillis: 0 })
  *
@@ -131,7 +128,18 @@ export interface ProviderProfile {
  * acme.classify(answer("plan_used_up")).closes?.reason // => "payment"
  * ```
  */
-export const make = (ways: Ways): ProviderProfile => profileOf(ways, Verdict.readSigns(ways.signs ?? []))
+export const make = (ways: Ways): ProviderProfile => {
+  for (const [dimension, window] of Object.entries(ways.dialect.windows ?? {})) {
+    if (window !== "arithmetic" && !(window > 0 && window < Infinity)) {
+      throw new RangeError(`ProviderProfile.make: windows.${dimension} of ${ways.name} must be > 0, got ${window}`)
+    }
+  }
+  const placed = ways.signs?.find(({ message }) => message?.global === true || message?.sticky === true)
+  if (placed !== undefined) {
+    throw new RangeError(`ProviderProfile.make: ${placed.message} of ${ways.name} must have no flag g or y`)
+  }
+  return profileOf(ways, Verdict.readSigns(ways.signs ?? []))
+}
 
 const profileOf = (ways: Ways, signs: ReadonlyArray<Sign>): ProviderProfile => ({
   name: ways.name,
@@ -153,7 +161,7 @@ const profileOf = (ways: Ways, signs: ReadonlyArray<Sign>): ProviderProfile => (
       const json = parsed(body)
       return [member(json, "request_id"), member(json, "id")].find(isName)
     }
-    const id = ways.requestIdHeaders.map((name) => headers[name]).find(isName) ?? inBody()
+    const id = ways.requestIdHeaders.map((name) => headers[name.toLowerCase()]).find(isName) ?? inBody()
     return typeof id === "string" ? id.slice(0, mostName) : undefined
   },
   keyOf: ({ body, organisation, url }) => {
@@ -174,9 +182,11 @@ const profileOf = (ways: Ways, signs: ReadonlyArray<Sign>): ProviderProfile => (
  */
 export const all: ReadonlyArray<ProviderProfile> = Known.all.map(make)
 
-/** The profile of this name, or that people also call so. */
-export const named = (name: string): ProviderProfile | undefined =>
-  name === generic.name ? generic : all.find((each) => each.name === name || each.aliases.includes(name))
+/** The profile of this name, or that people also call so, in any case of letters. */
+export const named = (name: string): ProviderProfile | undefined => {
+  const wanted = name.toLowerCase()
+  return wanted === generic.name ? generic : all.find((each) => each.name === wanted || each.aliases.includes(wanted))
+}
 
 /**
  * A provider that we do not know: units are told by the names it uses, and what kinds and sentences mean by all tables.

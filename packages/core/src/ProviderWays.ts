@@ -2,7 +2,7 @@
  * What one provider does in its own way, as data.
  *
  * Here belong the shapes that a provider's table is written in; the tables are in `profiles`, one file each, and what is
- * made of them is a `ProviderProfile`. Data only: whoever adds a provider writes ten lines and a fixture.
+ * made of them is a `ProviderProfile`. Whoever adds a provider writes what differs from the usual, and a fixture.
  */
 import type { Attribution, Reason } from "./ApiError.ts"
 import type { Dimension } from "./Demand.ts"
@@ -89,3 +89,37 @@ export const usualCharging: Charging = {
   cachedInput: "counts",
   refusals: "unknown"
 }
+
+/**
+ * The ways of a provider that differs from the usual by what is given, and by nothing else.
+ *
+ * **Details**
+ *
+ * The usual: a 429 is a refusal, and ours; requests and tokens are limited; `x-request-id` names a call; what is charged is
+ * `usualCharging`.
+ *
+ * **Example** (Requests of an hour)
+ *
+ * ```ts
+ * import * as ProviderWays from "@evenkeel/core/ProviderWays"
+ *
+ * const ways = ProviderWays.usual("acme", ["api.acme.example"], { dialect: { windows: { requests: 3600 } } })
+ *
+ * ways.dialect // => { name: "acme", refusals: [429], windows: { requests: 3600 } }
+ * ```
+ */
+export const usual = (
+  name: string,
+  origins: ReadonlyArray<string>,
+  more?: Partial<Omit<Ways, "name" | "origins" | "dialect">> & { readonly dialect?: Partial<Omit<Dialect, "name">> }
+): Ways => ({
+  name,
+  origins,
+  limited: ["requests", "tokens"],
+  charging: usualCharging,
+  attributionOf429: "caller",
+  requestIdHeaders: ["x-request-id"],
+  idempotencyHeader: undefined,
+  ...more,
+  dialect: { name, refusals: [429], ...more?.dialect }
+})

@@ -191,8 +191,9 @@ export const emptied = (reading: Reading): Dimension | undefined => {
  *
  * **Details**
  *
- * What `write` wrote, `read` reads back. A limit for which the dialect has no names is left out, and so is a figure that
- * is negative or not finite.
+ * What `write` wrote, `read` reads back. The dialects of Together, OpenAI and the IETF have names to write; with others
+ * only `Retry-After` is written. A limit for which the dialect has no name is left out, and so is a figure of it that is
+ * negative or not finite.
  *
  * **Example** (What a limiter tells)
  *

@@ -243,6 +243,16 @@ describe("the events of an answer", () => {
       assert.isTrue(error._tag === "None")
     }))
 
+  it.effect("are a typed error where the answer is a refusal and no stream", () =>
+    Effect.gen(function*() {
+      for (const init of [{ status: 429 }, { status: 200 }]) {
+        const answered = Response.json({ error: { type: "rate_limit_exceeded", message: "slow down" } }, init)
+        const events = PacedHttpClient.events(HttpClientResponse.fromWeb(request, answered))
+        const error = yield* Effect.flip(Stream.runDrain(events))
+        assert.strictEqual(error._tag === "ApiError" && error.reason._tag, "RateLimited")
+      }
+    }))
+
   it.effect("end with a typed error at the one that carries it, after those that came before", () =>
     Effect.gen(function*() {
       const late = yield* read([`data: {"choices":[]}\n\n${failure}data: lost\n\n`])

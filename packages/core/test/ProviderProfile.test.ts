@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Demand from "@evenkeel/core/Demand"
 import * as Outcome from "@evenkeel/core/Outcome"
 import * as ProviderProfile from "@evenkeel/core/ProviderProfile"
+import * as ProviderWays from "@evenkeel/core/ProviderWays"
 import * as RateLimitHeaders from "@evenkeel/core/RateLimitHeaders"
 import * as Context from "effect/Context"
 import * as fc from "fast-check"
@@ -67,6 +68,18 @@ const words: Readonly<Record<string, string>> = { Unauthorized: "auth", Permissi
 
 const wordOf = (tag: string): string => words[tag] ?? tag.replaceAll(/(?<=[a-z])(?=[A-Z])/g, "_").toLowerCase()
 
+const vectorMembers = "provider source provenance now status headers body stream notes doubtful".split(" ")
+
+/** What an answer means, and after that what is only told. */
+const expectedMembers = [
+  ..."requests tokens inputTokens outputTokens retryAfterSeconds retryAfterSource classification".split(" "),
+  ..."limitedDimension attribution retryable midStream malformed policies usage resetMayBeNull".split(" "),
+  ..."ambiguousUnit strict other messageLimits violatedPolicies dynamic overLimit queryCostTokens bucket scope".split(
+    " "
+  ),
+  ..."beforeFirstToken exceedsSaneCap rawRetryAfterSeconds sdkDisagrees".split(" ")
+]
+
 /** A member that the vector leaves out is not known, and not compared. */
 const assertSame = (actual: unknown, expected: unknown, what: string): void => {
   if (expected === undefined) return
@@ -77,6 +90,13 @@ const assertSame = (actual: unknown, expected: unknown, what: string): void => {
 describe("an answer from the wire", () => {
   it("has a name of its own", () => {
     assert.strictEqual(new Set(vectors.map(({ id }) => id)).size, vectors.length)
+  })
+
+  it("tells nothing that is not compared, by a slip of the pen", () => {
+    for (const { expected, id, ...vector } of vectors) {
+      for (const name of Object.keys(vector)) assert.include(vectorMembers, name, id)
+      for (const name of Object.keys(expected)) assert.include(expectedMembers, name, id)
+    }
   })
 
   for (const vector of vectors) {
@@ -288,6 +308,21 @@ describe("what else stops", () => {
     assert.isTrue(verdict.final)
   })
 
+  it("is the key for a day when the only hint is too short for one", () => {
+    const details = [
+      { "@type": "type.googleapis.com/google.rpc.QuotaFailure", violations: [{ quotaId: "RequestsPerDay" }] },
+      { "@type": "type.googleapis.com/google.rpc.RetryInfo", retryDelay: "47s" }
+    ]
+    const verdict = classify(generic, 429, { error: { status: "RESOURCE_EXHAUSTED", details } })
+    assert.deepEqual(verdict.closes, { scope: "key", forMillis: 86_400_000, reason: "quota" })
+    assert.strictEqual(verdict.error?.reason.retryAfterSeconds, 47)
+  })
+
+  it("is the credential when a sentence about money names a month too", () => {
+    const said = "Your team has either used all available credits or reached its monthly spending limit."
+    assert.strictEqual(classify(ProviderProfile.named("xai")!, 429, said).closes?.scope, "credential")
+  })
+
   it("is the key when only the message says that the limit is a day's", () => {
     const message = "Rate limit reached on requests per day (RPD): Limit 200, Used 200, Requested 1."
     const body = (tail: string) => ({ error: { message: message + tail, code: "rate_limit_exceeded" } })
@@ -306,6 +341,30 @@ describe("what else stops", () => {
     assert.deepEqual(classify(openai, 404, { error: { code: "model_not_found" } }).closes, closes)
     assert.deepEqual(classify(together, 400, { error: { type: "model_not_available" } }).closes, closes)
     assert.isUndefined(classify(openai, 404, { error: { code: "no_such_path" } }).closes)
+  })
+})
+
+describe("a provider of one's own", () => {
+  const ways = (more: Parameters<typeof ProviderWays.usual>[2]) =>
+    ProviderWays.usual("acme", ["api.acme.example"], more)
+
+  it("is refused where its table cannot be meant", () => {
+    for (const requests of [0, -5, NaN, Infinity]) {
+      assert.throws(() => ProviderProfile.make(ways({ dialect: { windows: { requests } } })), RangeError, "requests")
+    }
+    const signs = [{ message: /again/g, means: "Overloaded" }] as const
+    assert.throws(() => ProviderProfile.make(ways({ signs })), RangeError, "no flag g")
+  })
+
+  it("names its calls in whatever case its headers are written", () => {
+    const profile = ProviderProfile.make(ways({ requestIdHeaders: ["X-Acme-Id"] }))
+    assert.strictEqual(profile.requestId({ "x-acme-id": "a" }, undefined), "a")
+  })
+
+  it("is found by its name or another, in any case", () => {
+    assert.strictEqual(ProviderProfile.named("OpenAI"), openai)
+    assert.strictEqual(ProviderProfile.named("Gemini")?.name, "google-gemini")
+    assert.isUndefined(ProviderProfile.named("acme"))
   })
 })
 

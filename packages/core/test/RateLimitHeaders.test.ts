@@ -470,6 +470,21 @@ describe("what was written", () => {
     }))
   })
 
+  it("in the fields of the IETF keeps each sum apart, and leaves out only what has no name there", () => {
+    const told: ReadonlyArray<LimitReading> = [
+      { dimension: "requests", limit: 500, remaining: 499, windowSeconds: 60 },
+      { dimension: "tokens", limit: 10, remaining: 5, windowSeconds: 60 },
+      { dimension: "requests", policy: "é", limit: 1, remaining: 1 }
+    ]
+    const reading = RateLimitHeaders.read(RateLimitHeaders.write(ietf, told), {
+      dialect: ietf,
+      status: 200,
+      nowMillis: 0
+    })
+    assert.strictEqual(RateLimitHeaders.primary(reading, "requests")?.remaining, 499)
+    assert.strictEqual(RateLimitHeaders.primary(reading, "tokens")?.remaining, 5)
+  })
+
   it("is a wait of whole seconds, rounded up, at least one", () => {
     const wait = (retryAfterSeconds: number) =>
       RateLimitHeaders.write(together, [], { retryAfterSeconds })["retry-after"]

@@ -28,7 +28,7 @@ export interface Fields {
  *
  * **Details**
  *
- * Of several limits the one with the least left comes first, and the others stand beside it.
+ * Of several limits on one sum the one with the least left is first, and the others stand beside it.
  */
 export const read = (rateLimit: string | undefined, rateLimitPolicy: string | undefined): Fields => {
   const policies = rateLimitPolicy === undefined ? [] : policiesOf(rateLimitPolicy)
@@ -66,8 +66,9 @@ export const write = (limits: ReadonlyArray<LimitReading>): Record<string, strin
   )
   const headers: Record<string, string> = {}
   for (const [field, members] of [["ratelimit-policy", policies], ["ratelimit", left]] as const) {
-    const text = members.length === 0 ? undefined : StructuredFields.serializeList(members)
-    if (text !== undefined) headers[field] = text
+    // One that cannot be written, for its name, does not take the others with it.
+    const texts = members.flatMap((member) => StructuredFields.serializeList([member]) ?? [])
+    if (texts.length > 0) headers[field] = texts.join(", ")
   }
   return headers
 }
@@ -145,8 +146,12 @@ const limitsOf = (text: string, policies: ReadonlyArray<Policy>): ReadonlyArray<
     if (limit === undefined) return undefined
     limits.push(limit)
   }
-  const [first, ...others] = limits.sort((a, b) => (a.remaining ?? Infinity) - (b.remaining ?? Infinity))
-  return first === undefined ? [] : [first, ...others.map((limit) => ({ ...limit, aside: true as const }))]
+  const sorted = limits.sort((a, b) => (a.remaining ?? Infinity) - (b.remaining ?? Infinity))
+  return sorted.map((limit, at) =>
+    sorted.findIndex(({ dimension }) => dimension === limit.dimension) === at
+      ? limit
+      : { ...limit, aside: true as const }
+  )
 }
 
 const limitOf = (

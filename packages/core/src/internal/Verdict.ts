@@ -232,8 +232,7 @@ const usualVerdict = (
     case "RateLimited":
       return limited(ways, refusal, reading)
     case "QuotaExhausted":
-      return budget(refusal, reading) ??
-        ((reading.retryAfterSeconds ?? 0) >= 60 ? spent(reading, refusal.dimension) : payment)
+      return (reading.retryAfterSeconds ?? 0) >= shortestReset ? spent(reading, refusal.dimension) : payment
     case "Overloaded":
       return overloaded("platform")
     case "ServerError":
@@ -286,11 +285,12 @@ const budget = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined
   return spent(reading, refusal.dimension ?? (long?.dimension === "other" ? undefined : long?.dimension))
 }
 
-/** Closes the key for what is left of the period; for a day when nobody says. */
+/** Closes the key for what is left of the period; for a day when nobody says, or only a hint that can be none of a day. */
 const spent = (reading: Outcome.Reading, dimension: Dimension | undefined): Verdict => {
   const resets = reading.limits.filter((limit) => limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds)
-  const seconds = Math.max(0, ...resets.map((limit) => limit.resetSeconds ?? 0)) || reading.retryAfterSeconds ||
-    daySeconds
+  const hint = reading.retryAfterSeconds ?? 0
+  const reset = Math.max(0, ...resets.map((limit) => limit.resetSeconds ?? 0))
+  const seconds = reset > 0 ? reset : hint >= shortestReset ? hint : daySeconds
   return { ...spentBudget, dimension, closes: { scope: "key", forMillis: seconds * 1000, reason: "quota" } }
 }
 
@@ -448,6 +448,9 @@ const sizes = /\bLimit (\d{1,15}), (?:Used \d{1,15}, )?Requested (\d{1,15})/
 const relayedDialect: RateLimitHeaders.Dialect = { name: "relayed", refusals: [429] }
 
 const daySeconds = 86_400
+
+/** Gemini tells 47 seconds with the quota of a day: a hint this short is of the minute that is spent as well. */
+const shortestReset = 60
 
 /** What comes back within this may be waited for. */
 const soonSeconds = 600

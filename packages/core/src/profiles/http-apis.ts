@@ -4,25 +4,11 @@
  * Here belongs one entry for each, with its source: mostly what a bare reset means. How it is applied belongs to
  * `ProviderProfile`.
  */
-import { usualCharging, type Ways } from "../ProviderWays.ts"
-import type { Dialect } from "../RateLimitHeaders.ts"
+import { usual as usualWays, type Ways } from "../ProviderWays.ts"
 
-/** What an entry tells; the rest is the usual. */
-const usual = (
-  name: string,
-  origins: ReadonlyArray<string>,
-  more?: { readonly dialect?: Partial<Omit<Dialect, "name">> } & Partial<Pick<Ways, "aliases" | "signs">>
-): Ways => ({
-  name,
-  origins,
-  limited: ["requests"],
-  charging: usualCharging,
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-request-id"],
-  idempotencyHeader: name === "stripe" ? "idempotency-key" : undefined,
-  ...more,
-  dialect: { name, refusals: [429], ...more?.dialect }
-})
+/** Such an API limits requests, and nothing else. */
+const usual = (name: string, origins: ReadonlyArray<string>, more?: Parameters<typeof usualWays>[2]): Ways =>
+  usualWays(name, origins, { limited: ["requests"], ...more })
 
 /** Their ways. */
 export const all: ReadonlyArray<Ways> = [
@@ -34,7 +20,7 @@ export const all: ReadonlyArray<Ways> = [
   // docs.gitlab.com (rate limits): the names of the IETF's drafts, but the reset is an epoch.
   usual("gitlab", ["gitlab.com"]),
   // docs.stripe.com/rate-limits: the reason is in a header, there is no hint.
-  usual("stripe", ["api.stripe.com"]),
+  usual("stripe", ["api.stripe.com"], { idempotencyHeader: "idempotency-key" }),
   // shopify.dev (rate limits): calls used of those allowed, and in GraphQL a bucket of points.
   usual("shopify", ["*.myshopify.com"]),
   // discord.com/developers (rate limits): a `shared` limit is of the resource, not of the caller.

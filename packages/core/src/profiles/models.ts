@@ -4,24 +4,7 @@
  * Here belongs one entry for each, with its source. One that needs more than a few lines has a file of its own. How it is
  * applied belongs to `ProviderProfile`.
  */
-import { usualCharging, type Ways } from "../ProviderWays.ts"
-
-/** What an entry tells; the rest is the usual. */
-const usual = (
-  name: string,
-  origins: ReadonlyArray<string>,
-  more?: Partial<Omit<Ways, "name" | "origins">>
-): Ways => ({
-  name,
-  origins,
-  dialect: { name, refusals: [429] },
-  limited: ["requests", "tokens"],
-  charging: usualCharging,
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-request-id"],
-  idempotencyHeader: undefined,
-  ...more
-})
+import { usual, usualCharging, type Ways } from "../ProviderWays.ts"
 
 /** Their ways. */
 export const all: ReadonlyArray<Ways> = [
