@@ -31,7 +31,7 @@ const names: ReadonlyArray<readonly [string, LimitNames.Part, string, (number | 
   ["x-ratelimit-limit-dynamic", "limit", "requests", undefined, "dynamic"],
   ["anthropic-ratelimit-input-tokens-reset", "reset", "inputTokens"],
   ["anthropic-ratelimit-tokens-limit", "limit", "tokens"],
-  ["anthropic-priority-output-tokens-remaining", "remaining", "outputTokens", undefined, "aside"],
+  ["anthropic-priority-output-tokens-remaining", "remaining", "other", undefined, "aside"],
   ["anthropic-ratelimit-unified-5h-reset", "reset", "other", undefined, "aside"],
   ["x-codex-primary-reset-at", "reset", "other", undefined, "aside"],
   ["x-trial-endpoint-call-limit", "limit", "requests", 60],

@@ -109,7 +109,13 @@ describe("Pacer paces", () => {
     Effect.gen(function*() {
       const pacer = yield* Pacer.Pacer
       const told = Outcome.accepted({
-        reading: { ...Outcome.nothingRead, limits: [{ dimension: "inputTokens", limit: 500, windowSeconds: 60 }] }
+        reading: {
+          ...Outcome.nothingRead,
+          limits: [
+            { dimension: "inputTokens", limit: 500, windowSeconds: 60 },
+            { dimension: "inputTokens", policy: "another pool", limit: 5, windowSeconds: 60, aside: true }
+          ]
+        }
       })
       yield* Bench.answering(pacer, demand(), told)
       const large = yield* fork(Bench.answering(pacer, demand({ cost: { inputTokens: 501 } }), told))

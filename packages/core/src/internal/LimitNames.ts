@@ -73,11 +73,11 @@ const ofPlain = (family: string, rest: string): Named | undefined => {
   return { ...bare, part: parts.get(word) ?? "limit", ...sumOf(suffix, isTokens), isSeconds }
 }
 
+/** The limits of its tiers and of subscriptions are of pools of their own, which bind nobody who does not use them. */
 const ofAnthropic = (family: string, sum: string, part: Part): Named => {
   if (family === "ratelimit" && !sum.startsWith("unified")) return { ...bare, part, ...sumOf(sum, false) }
   const policy = family === "ratelimit" ? sum : `${family}-${sum}`
-  const { dimension } = sumOf(sum, false)
-  return { ...bare, part, id: policy, ...beside(dimension, policy) }
+  return { ...bare, part, id: policy, ...beside("other", policy) }
 }
 
 /** What `requests`, `tokens-minute`, `req-10-second`, `project-tokens` or `dynamic` speak of. */

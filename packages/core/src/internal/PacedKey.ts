@@ -236,7 +236,8 @@ export const refusal = (self: PacedKey, call: Call, now: number, startMillis = n
     return new TooLate({ waitedMillis: now - call.arrivedAtMillis, last: call.last })
   }
   for (const limit of self.told) {
-    if (limit.limit === undefined || (limit.windowSeconds ?? 0) < windowSeconds) continue
+    // What stands aside may be of another pool, or was told in passing.
+    if (limit.limit === undefined || limit.aside === true || (limit.windowSeconds ?? 0) < windowSeconds) continue
     if (limit.dimension !== "tokens" && limit.dimension !== "inputTokens") continue
     if (demand.cost.inputTokens > limit.limit) {
       return new LargerThanLimit({ dimension: limit.dimension, cost: demand.cost.inputTokens, limit: limit.limit })
