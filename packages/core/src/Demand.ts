@@ -89,7 +89,8 @@ export const key = (origin: string, organisation: string, model: string): Key =>
  *
  * `tenant` names who shares the key (the unit of fairness), `credential` the secret used (by digest, never the secret
  * itself): a refused credential stops its calls, not the organisation's. `workload` labels usage records.
- * `idempotent` says that sending twice is harmless, which is what lets an *unknown* outcome be retried.
+ * `idempotent` says that sending twice is harmless, which is what lets an *unknown* outcome be retried. `cachedInput` says
+ * that a part of the input may come from the provider's cache and be free: then no input is too large for a limit.
  */
 export interface Demand {
   readonly key: Key
@@ -100,6 +101,7 @@ export interface Demand {
   readonly workload: string
   readonly startWithinMillis: number
   readonly idempotent: boolean
+  readonly cachedInput: boolean
 }
 
 /**
@@ -133,6 +135,7 @@ export const make = (options: {
   readonly workload?: string | undefined
   readonly startWithin?: Duration.Input | undefined
   readonly idempotent?: boolean | undefined
+  readonly cachedInput?: boolean | undefined
 }): Demand => {
   const cost = options.cost === undefined ? oneRequest : { ...oneRequest, ...options.cost }
   for (const sum of ["requests", "inputTokens", "outputTokens"] as const) {
@@ -150,7 +153,8 @@ export const make = (options: {
     credential: options.credential ?? "",
     workload: options.workload ?? "",
     startWithinMillis: options.startWithin === undefined ? Infinity : millisOf(options.startWithin),
-    idempotent: options.idempotent ?? false
+    idempotent: options.idempotent ?? false,
+    cachedInput: options.cachedInput ?? false
   }
 }
 

@@ -179,7 +179,7 @@ export const failRefusals = <E, R>(
     (send, request) =>
       Effect.flatMap(send, (response) =>
         response.status < 400 ? Effect.succeed(response) : Effect.flatMap(
-          readError(response, options?.profile ?? profileOf(request)),
+          Effect.flatMap(profileFor(request, options), (profile) => readError(response, profile)),
           ({ outcome, response }) => outcome.error === undefined ? Effect.succeed(response) : Effect.fail(outcome.error)
         ))
   )
@@ -215,16 +215,30 @@ export const events = (
   response: HttpClientResponse,
   options?: { readonly profile?: ProviderProfile.ProviderProfile | undefined }
 ): Stream.Stream<Sse.Event, HttpClientError.HttpClientError | Sse.SseError | ApiError> =>
-  Stream.suspend((): Stream.Stream<Sse.Event, HttpClientError.HttpClientError | Sse.SseError | ApiError> => {
-    const profile = options?.profile ?? profileOf(response.request)
-    if (response.status >= 400 || isJson(response)) {
-      return Stream.fromEffectDrain(
-        Effect.flatMap(
-          readError(response, profile),
-          ({ outcome }) => outcome.error === undefined ? Effect.void : Effect.fail(outcome.error)
+  Stream.unwrap(
+    Effect.map(profileFor(response.request, options), (profile) =>
+      response.status >= 400 || isJson(response)
+        ? Stream.fromEffect(
+          Effect.flatMap(
+            readWhole(response, profile),
+            ({ outcome, text }) =>
+              outcome.error === undefined ? Effect.succeed(eventOf(text)) : Effect.fail(outcome.error)
+          )
         )
-      )
-    }
+        : decodeEvents(response, profile))
+  )
+
+/** What a server sends that was asked for a stream and gives the whole. */
+const eventOf = (data: string): Sse.Event => ({ _tag: "Event", event: "message", id: undefined, data })
+
+const readWhole = (response: HttpClientResponse, profile: ProviderProfile.ProviderProfile) =>
+  response.status >= 400
+    ? Effect.map(readError(response, profile), ({ outcome }) => ({ outcome, text: "" }))
+    : Effect.flatMap(response.text, (text) =>
+      Effect.map(classify(response, profile, text), (outcome) => ({ outcome, text })))
+
+const decodeEvents = (response: HttpClientResponse, profile: ProviderProfile.ProviderProfile) =>
+  Stream.suspend(() => {
     const parsed: Array<Sse.Event> = []
     // A server that asks to be asked again later asks an `EventSource`, not us.
     const parser = Sse.makeParser((event) => event._tag === "Event" && parsed.push(event))
@@ -241,7 +255,9 @@ export const events = (
       }
       return Stream.concat(Stream.fromIterable(told), tooLarge === undefined ? Stream.empty : Stream.fail(tooLarge))
     }
-    return Stream.flatMap(Stream.decodeText(response.stream), decode)
+    // A last event may lack the blank line that would have ended it.
+    const ended = Stream.suspend(() => decode("\n\n"))
+    return Stream.concat(Stream.flatMap(Stream.decodeText(response.stream), decode), ended)
   })
 
 /** Whose call it is, what it costs and what it asks for. */
@@ -264,6 +280,7 @@ const demandOf = (
       key,
       cost: { ...profile.cost(body), ...call.cost },
       credential,
+      cachedInput: profile.charging.cachedInput === "free",
       idempotent: call.idempotent ?? safeMethods.has(request.method)
     })
     return Effect.succeed({ demand, profile })
@@ -312,9 +329,11 @@ const buffered = (
       conclude(notJson(response))
       return Effect.succeed(response)
     }
-    const usage = profile.usage(json)
+    // A stream that was read to its end is told by its events.
+    const body = json ?? (isEvents(response) ? text : undefined)
+    const usage = profile.usage(body)
     if (usage !== undefined) attempt.used(usage, profile.charged(demand.cost, usage))
-    return Effect.map(classify(response, profile, json ?? undefined), (outcome) => {
+    return Effect.map(classify(response, profile, body), (outcome) => {
       if (Outcome.neverRan(outcome)) attempt.revise(outcome)
       conclude(outcome.error === undefined ? accepted : outcome)
       return response
@@ -383,19 +402,34 @@ const transportError = (
     reason: new HttpClientError.TransportError({ request, cause, description })
   })
 
+const profileFor = (
+  request: HttpClientRequest,
+  options: { readonly profile?: ProviderProfile.ProviderProfile | undefined } | undefined
+): Effect.Effect<ProviderProfile.ProviderProfile> =>
+  Effect.withFiber((fiber) =>
+    Effect.succeed(options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request))
+  )
+
 const profileOf = (request: HttpClientRequest): ProviderProfile.ProviderProfile =>
   ProviderProfile.forHost(urlOf(request).hostname)
 
 const urlOf = (request: HttpClientRequest): URL => URL.canParse(request.url) ? new URL(request.url) : nowhere
 
-const secretOf = (request: HttpClientRequest): string =>
-  request.headers["authorization"]?.replace(/^Bearer /i, "") ?? request.headers["x-api-key"] ??
-    request.headers["api-key"] ?? ""
+/** The part of a request that says whose it is, and is the same for each of theirs: Amazon signs every one anew. */
+const secretOf = ({ headers }: HttpClientRequest): string => {
+  const { authorization } = headers
+  const signed = authorization === undefined ? null : /^AWS4-HMAC-SHA256 Credential=([^/]+)\//.exec(authorization)
+  return signed?.[1] ?? authorization?.replace(/^Bearer /i, "") ?? headers["x-api-key"] ?? headers["api-key"] ??
+    headers["x-goog-api-key"] ?? ""
+}
 
 const bodyOf = (request: HttpClientRequest): unknown =>
   request.body._tag === "Uint8Array" && request.body.body.byteLength <= maxRequestBody
     ? PacedResponse.parse(new TextDecoder().decode(request.body.body))
     : undefined
+
+const isEvents = (response: HttpClientResponse): boolean =>
+  (response.headers["content-type"] ?? "").includes("text/event-stream")
 
 const isJson = (response: HttpClientResponse): boolean => (response.headers["content-type"] ?? "").includes("json")
 

@@ -61,7 +61,7 @@ export interface Usage extends Partial<Cost> {
  *
  * | member | tells |
  * | --- | --- |
- * | `origins` | host names that are one provider, `*.` for any subdomain; keys use the first |
+ * | `origins` | host names that are one provider, `*` for any part |
  * | `limited` | the sums that it limits |
  * | `charging` | what of a call counts against its limits of tokens |
  * | `read` | what an answer says about limits |
@@ -165,10 +165,11 @@ const profileOf = (ways: Ways, signs: ReadonlyArray<Sign>): ProviderProfile => (
     return typeof id === "string" ? id.slice(0, mostName) : undefined
   },
   keyOf: ({ body, organisation, url }) => {
-    const [first] = ways.origins
-    const model = member(parsed(body), "model")
-    const origin = first !== undefined && isAmong(ways.origins, url.hostname) ? `https://${first}` : url.origin
-    return key(origin, organisation, typeof model === "string" ? model : "")
+    const [first = "*"] = ways.origins
+    const told = member(parsed(body), "model")
+    const model = typeof told === "string" ? told : ways.modelIn?.exec(url.pathname)?.[1] ?? ""
+    const isOne = !first.includes("*") && isAmong(ways.origins, url.hostname)
+    return key(isOne ? `https://${first}` : url.origin, organisation, model)
   },
   idempotencyHeader: ways.idempotencyHeader
 })
@@ -265,7 +266,11 @@ const usageOf = (responseBody: unknown): Usage | undefined => {
 
 const isAmong = (origins: ReadonlyArray<string>, host: string): boolean => {
   const name = host.toLowerCase().replace(/:\d+$/, "")
-  return origins.some((origin) => (origin.startsWith("*.") ? name.endsWith(origin.slice(1)) : name === origin))
+  return origins.some((origin) => {
+    const [before = "", after] = origin.split("*", 2)
+    if (after === undefined) return name === origin
+    return name.length > before.length + after.length && name.startsWith(before) && name.endsWith(after)
+  })
 }
 
 /** Characters of a provider's message that are kept. */

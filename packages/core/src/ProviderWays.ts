@@ -18,6 +18,7 @@ import type { Dialect, Headers } from "./RateLimitHeaders.ts"
  * | `status`, `kind`, `message` | when it applies: all that are given must match |
  * | `means` | the reason that it is |
  * | `attribution`, `dimension`, `retryable` | what else is known, where that differs from what the reason says |
+ * | `closes: false` | it is of this one request, and stops no other |
  *
  * **Details**
  *
@@ -33,6 +34,7 @@ export interface Sign {
   readonly attribution?: Attribution
   readonly dimension?: Dimension
   readonly retryable?: false
+  readonly closes?: false
   readonly here?: true
 }
 
@@ -42,7 +44,7 @@ export interface Sign {
  * **Shape**
  *
  * `admission`: what is charged when a call is let in. `input and bound` counts `max_tokens` whole, `larger of input and
- * bound` the larger of both, `input` leaves the output to be counted as it is made.
+ * bound` the larger of both, `input` leaves the output to be counted as it is made, `nothing` is for calls without tokens.
  *
  * `settlement`: at the end `used` is what counts, or what was `reserved` stands.
  *
@@ -51,7 +53,7 @@ export interface Sign {
  * `refusals`: refused calls `count` against the limit of requests, or are `free`; `unknown` where nobody says.
  */
 export interface Charging {
-  readonly admission: "input and bound" | "larger of input and bound" | "input"
+  readonly admission: "input and bound" | "larger of input and bound" | "input" | "nothing"
   readonly settlement: "used" | "reserved"
   readonly cachedInput: "counts" | "free"
   readonly refusals: "count" | "free" | "unknown"
@@ -62,8 +64,9 @@ export interface Charging {
  *
  * **Details**
  *
- * `aliases` are other names that people use for it. `origins` are its host names, `*.` for any subdomain; keys use the
- * first. `dialectFor` chooses a dialect by the names that a response carries, where that differs. `limited` are the sums
+ * `aliases` are other names that people use for it, in small letters. `origins` are its host names, `*` for any part; keys
+ * use the first, unless it has a `*`: such hosts are limited each by itself. `modelIn` finds the model in the path of a URL,
+ * where bodies do not tell it. `dialectFor` chooses a dialect by the names that a response carries, where that differs. `limited` are the sums
  * that it limits. `attributionOf429` is whose doing a 429 is that says nothing more. `requestIdHeaders` are those that name
  * a call. `idempotencyHeader` is where a key goes that lets a call be sent again unharmed; hardly any provider of models
  * has one.
@@ -72,6 +75,7 @@ export interface Ways {
   readonly name: string
   readonly aliases?: ReadonlyArray<string>
   readonly origins: ReadonlyArray<string>
+  readonly modelIn?: RegExp
   readonly dialect: Dialect
   readonly dialectFor?: (headers: Headers) => Dialect
   readonly limited: ReadonlyArray<Dimension>

@@ -26,7 +26,7 @@ export type Binding = Dimension | "overload"
  * **Details**
  *
  * `Sent`: a call left; `binding` is the sum for which it had to wait, if it did. `Verdict`: headers came or failed to,
- * exactly once for each call that left. `Settled`: its body ended; `reserved` is what was charged at the start. `Woke`:
+ * once for each call that left, and again where the body of a success was a refusal after all. `Settled`: its body ended; `reserved` is what was charged at the start. `Woke`:
  * the instant that `wakeAtMillis` asked for.
  */
 export type Event =
@@ -296,9 +296,9 @@ const onVerdict = (
   )
   if (outcome._tag !== "Limited") return { state: answered.state, reason: answered.reason ?? told.reason }
   const refusalMillis = state.refusalMillis + 0.1 * (1.3 * (now - sentAtMillis) - state.refusalMillis)
-  // Fewer requests are also fewer calls in flight, so a refusal for those bites the requests.
+  // Fewer requests are also fewer calls in flight, and fewer points where calls cost no tokens.
   const isTokens = outcome.dimension !== undefined && outcome.dimension !== "requests" &&
-    outcome.dimension !== "concurrency"
+    outcome.dimension !== "concurrency" && cost.inputTokens + cost.outputTokens > 0
   const [tracker, correction] = isTokens
     ? LimitTracker.refused(answered.state.tokens, LimitTracker.tokenLaw, {
       cost: cost.inputTokens + cost.outputTokens,
@@ -344,7 +344,11 @@ const advertise = (
   sentAtMillis: number,
   now: number
 ): LimitTracker.LimitTracker => {
-  const limits = reading.limits.filter((limit) => (limit.windowSeconds ?? 0) < budgetSeconds)
+  const limits = reading.limits.filter((limit) =>
+    (limit.windowSeconds ?? 0) < budgetSeconds &&
+    // A sentence counts where no header does; what stands aside only with its unit.
+    (limit.aside !== true || (limit.ratePerSecond !== undefined && !(limit.policy === "message" && tracker.hasHeader)))
+  )
   const limit = RateLimitHeaders.tightest({ ...reading, limits }, dimension)
   const told = limit?.ratePerSecond ?? limit?.limit
   return told === undefined ? tracker : LimitTracker.advertise(tracker, told, sentAtMillis, now)

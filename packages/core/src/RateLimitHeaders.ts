@@ -125,16 +125,17 @@ export const read = (
   const isCached = age !== undefined && (WireGrammar.parseNumber(age) ?? 0) > 0
   const found: Array<Found> = isCached ? [] : byName(look)
   const { limits: standard, policies } = isCached ? nothingRead : byStandard(look, found)
-  for (const limit of standard) found.push({ limit, resetName: "ratelimit" })
+  const known = policies.length === 0 ? found : found.map((each) => ({ ...each, limit: joined(each.limit, policies) }))
+  for (const limit of standard) known.push({ limit, resetName: "ratelimit" })
   const hint = toldWait(look) ??
     (options.status >= 400 || options.body !== undefined
-      ? ErrorBody.waitOf(options.body) ?? resetWait(look, found, options)
+      ? ErrorBody.waitOf(options.body) ?? resetWait(look, known, options)
       : undefined)
-  if (found.length === 0 && policies.length === 0 && hint === undefined && look.malformed.length === 0) {
+  if (known.length === 0 && policies.length === 0 && hint === undefined && look.malformed.length === 0) {
     return nothingRead
   }
   return {
-    limits: found.map(({ limit }) => limit),
+    limits: known.map(({ limit }) => limit),
     policies,
     retryAfterSeconds: hint?.seconds,
     retryAfterSource: hint?.source,
@@ -516,6 +517,13 @@ const byStandard = (
     policies: told.policies,
     limits: told.limits.map((limit) => (isKnown(limit) ? { ...limit, aside: true } : limit))
   }
+}
+
+/** The trio of the older drafts has its window in the policy of the same figure. */
+const joined = (limit: LimitReading, policies: ReadonlyArray<Policy>): LimitReading => {
+  if (limit.dimension !== "requests" || limit.limit === undefined || limit.windowSeconds !== undefined) return limit
+  const windowSeconds = IetfFields.policyOfFigure(limit.limit, policies)?.windowSeconds
+  return windowSeconds === undefined ? limit : { ...limit, windowSeconds, ratePerSecond: limit.limit / windowSeconds }
 }
 
 const malformed = (look: Look, name: string, raw: string): void => {

@@ -93,7 +93,8 @@ describe("a demand", () => {
       credential: "",
       workload: "",
       startWithinMillis: Infinity,
-      idempotent: false
+      idempotent: false,
+      cachedInput: false
     })
   })
 

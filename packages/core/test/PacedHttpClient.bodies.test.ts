@@ -123,6 +123,15 @@ describe("the body of a refusal", () => {
       assert.strictEqual(seen.requests, 1)
     }).pipe(Effect.provide(persistent)))
 
+  it.effect("keeps its bytes, whatever they encode", () =>
+    Effect.gen(function*() {
+      const latin = new Uint8Array([0x66, 0xfc, 0x72])
+      const { client } = answering(() => new Response(latin, { status: 400 }))
+      const paced = yield* PacedHttpClient.make(client)
+      const bytes = yield* (yield* finish(paced.execute(request))).arrayBuffer
+      assert.deepStrictEqual(new Uint8Array(bytes), latin)
+    }).pipe(Effect.provide(persistent)))
+
   it.effect("can be read again by the caller in each way", () =>
     Effect.gen(function*() {
       const body = { error: { message: "ünïcode", type: "invalid_request_error" } }
@@ -202,6 +211,24 @@ describe("a stream of events", () => {
       assert.isNull(failure)
     }).pipe(Effect.provide(persistent)))
 
+  it.effect("books its usage wherever the last part that is kept of it begins", () =>
+    Effect.gen(function*() {
+      for (const padding of [0, 1, 7, 100, 163, 164, 165, 327]) {
+        const chunk = `data: {"choices":[{"delta":{"content":"${"x".repeat(280)}"}}],"usage":null}`
+        const first = `data: {"padding":"${"x".repeat(padding)}"}`
+        const { record } = yield* Effect.provide(
+          drained([
+            first,
+            ...Array.from({ length: 400 }, () => chunk),
+            `data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":77}}`,
+            "data: [DONE]"
+          ]),
+          Layer.fresh(persistent)
+        )
+        assert.include(record, { inputTokens: 3, outputTokens: 77 }, `${padding}`)
+      }
+    }).pipe(Effect.provide(persistent)))
+
   it.effect("is settled with the reason of an error that came within it, named or not", () =>
     Effect.gen(function*() {
       const first = `data: {"choices":[{"delta":{"content":"Hi"}}]}`
@@ -241,6 +268,20 @@ describe("the events of an answer", () => {
       ])
       assert.deepStrictEqual(seen, ["1", "2", "[DONE]"])
       assert.isTrue(error._tag === "None")
+    }))
+
+  it.effect("are one where a server that was asked for a stream gives the whole", () =>
+    Effect.gen(function*() {
+      const events = PacedHttpClient.events(HttpClientResponse.fromWeb(request, Response.json(answer)))
+      const seen = yield* Stream.runCollect(Stream.map(events, (event) => JSON.parse(event.data)))
+      assert.deepStrictEqual(Array.from(seen), [answer])
+    }))
+
+  it.effect("are told to the last, though no blank line ends it", () =>
+    Effect.gen(function*() {
+      const { error, seen } = yield* read([`data: 1\n\ndata: {"error":{"type":"server_error"}}`])
+      assert.deepStrictEqual(seen, ["1"])
+      assert.isTrue(error._tag === "Some")
     }))
 
   it.effect("are a typed error where the answer is a refusal and no stream", () =>

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Demand from "@evenkeel/core/Demand"
 import * as Outcome from "@evenkeel/core/Outcome"
 import * as Pacer from "@evenkeel/core/Pacer"
 import * as PaceStore from "@evenkeel/core/PaceStore"
@@ -37,6 +38,20 @@ describe("Pacer gate", () => {
       yield* TestClock.adjust("400 millis")
       assert.isDefined(hinted.pollUnsafe())
     }).pipe(Effect.provide(paced({ controller: perSecond(10), policy: RetryPolicy.standard }))))
+
+  it.effect("a model that is not known closes its key, and not the key of calls without a model", () =>
+    Effect.gen(function*() {
+      const pacer = yield* Pacer.Pacer
+      const unknown = Outcome.ignored({ closes: { scope: "key", forMillis: Infinity, reason: "unknown model" } })
+      for (const [model, starts] of [["nope", 0], ["", 1]] as const) {
+        const one = demand({ key: Demand.key("https://api.example", "acme", model) })
+        const { attempt, seen } = Bench.starts()
+        yield* answering(pacer, one, unknown)
+        yield* fork(Effect.ignore(pacer.run(one, attempt)))
+        yield* TestClock.adjust("1 second")
+        assert.lengthOf(seen, starts, model)
+      }
+    }).pipe(Effect.provide(paced({ controller: perSecond(10) }))))
 
   it.effect("a hint of ten seconds closes the key for all, and afterwards they leave paced, never together", () =>
     Effect.gen(function*() {

@@ -275,6 +275,78 @@ describe("the verdict", () => {
   })
 })
 
+describe("an error under a success", () => {
+  const error = { message: "broken", type: "server_error" }
+  const tag = (body: unknown) => classify(generic, 200, body)._tag
+
+  it("is none in the record of a job, in an error without a word, or in one item of several", () => {
+    const none = { code: null, message: null, param: null }
+    const records = [
+      { id: "ftjob-1", object: "fine_tuning.job", status: "queued", error: none },
+      { id: "resp_1", object: "response", status: "failed", error: { code: "rate_limit_exceeded", message: "x" } },
+      { id: "batch_1", status: "FAILED", error: "no such file" },
+      { error: {} },
+      { error: none },
+      { result: 1, error: "none of the above" },
+      [{ error }, { ok: 1 }],
+      { choices: [{ message: { content: "an error: rate limit" } }] },
+      { data: { user: 1 }, errors: [{ message: "no such field", extensions: { code: "BAD_USER_INPUT" } }] }
+    ]
+    for (const body of records) assert.strictEqual(tag(body), "Accepted", JSON.stringify(body))
+  })
+
+  it("may have run, unless it says that it was refused", () => {
+    assert.strictEqual(tag({ error }), "Unknown")
+    assert.strictEqual(tag([{ error }]), "Unknown")
+    assert.strictEqual(tag({ error: { message: "slow", code: 429 } }), "Limited")
+    assert.strictEqual(tag({ error: { type: "invalid_request_error", message: "x" } }), "Ignored")
+    assert.strictEqual(tag({ ok: false, error: "channel_not_found" }), "Ignored")
+    const part = { choices: [{ message: { content: "Half" }, error: { code: 429, message: "x" } }], usage: {} }
+    assert.strictEqual(tag(part), "Unknown")
+  })
+})
+
+describe("a window that a sentence names", () => {
+  const closes = (message: string, headers: RateLimitHeaders.Headers = {}) =>
+    classify(generic, 429, { error: { message, code: "rate_limit_exceeded" } }, headers).closes?.reason
+
+  it("is no day or month where it is part of an address, of a plan, or stands beside a shorter one", () => {
+    for (
+      const message of [
+        "Too many requests, see https://api.example.com/pricing/monthly-plans",
+        "Too many requests, see https://api.example.com/limits/month",
+        "Your monthly plan quota allows 5 requests per second",
+        "Your plan (100k requests/month): slow down, at most 5 requests/second",
+        "Limits are 1,000 requests per day and 20 per minute; you exceeded the 20 per minute",
+        "Slow down. A higher plan has 1,000 requests per day."
+      ]
+    ) assert.isUndefined(closes(message), message)
+    for (const message of ["You sent 200 requests per day", "Rate limit exceeded: free-models-per-day. Add credits."]) {
+      assert.strictEqual(closes(message), "quota", message)
+    }
+  })
+
+  it("is a day that slides where a place comes back within a minute", () => {
+    const said = "Rate limit reached on requests per day (RPD): Limit 10000, Used 10000, Requested 1."
+    assert.isUndefined(closes(`${said} Please try again in 8.64s.`))
+    assert.isUndefined(closes(said, { "retry-after": "52" }))
+    assert.strictEqual(closes(`${said} Please try again in 1h2m.`), "quota")
+  })
+})
+
+describe("a kind below 429", () => {
+  it("is of a setting as often as of a limit", () => {
+    const reason = (status: number, error: unknown, headers: RateLimitHeaders.Headers = {}) =>
+      classify(generic, status, { error }, headers).error?.reason._tag
+    assert.strictEqual(reason(400, { message: "Storage capacity exceeded for index foo" }), "InvalidRequest")
+    assert.strictEqual(reason(400, { code: "invalid_capacity" }), "InvalidRequest")
+    assert.strictEqual(reason(422, { code: "invalid_rate_limit" }), "InvalidRequest")
+    assert.strictEqual(reason(404, { code: "rate_limit_not_found" }), "NotFound")
+    assert.strictEqual(reason(404, {}, { "x-ratelimit-scope": "shared" }), "NotFound")
+    assert.strictEqual(reason(400, { code: "RATELIMITED" }), "RateLimited")
+  })
+})
+
 describe("what else stops", () => {
   const day = {
     "x-ratelimit-limit-requests": "200",
@@ -328,6 +400,18 @@ describe("what else stops", () => {
     const body = (tail: string) => ({ error: { message: message + tail, code: "rate_limit_exceeded" } })
     assert.strictEqual(classify(openai, 429, body(" Please try again in 7m12s.")).closes?.forMillis, 432_000)
     assert.strictEqual(classify(openai, 429, body("")).closes?.forMillis, 86_400_000)
+  })
+
+  it("is nothing of ours when a provider behind the provider was not paid, or only this request costs too much", () => {
+    const openrouter = ProviderProfile.named("openrouter")!
+    const behind = { error: { code: 402, message: "Provider returned error", metadata: { provider_name: "DeepSeek" } } }
+    for (const status of [401, 402]) {
+      const verdict = classify(openrouter, status, behind)
+      assert.isUndefined(verdict.closes)
+      assert.strictEqual(verdict.error?.reason.attribution, "upstream")
+    }
+    const large = { error: { code: 402, message: "You requested up to 9000 tokens, but can only afford 8000." } }
+    assert.isUndefined(classify(openrouter, 402, large).closes)
   })
 
   it("is nothing when a minute's limit is spent, or a day's is on another answer", () => {
@@ -431,6 +515,19 @@ describe("the cost of a call", () => {
 })
 
 describe("the usage", () => {
+  it("has the thoughts and the cache of those who count them apart", () => {
+    const usageMetadata = { promptTokenCount: 7, candidatesTokenCount: 20, thoughtsTokenCount: 3000 }
+    assert.deepStrictEqual(generic.usage({ usageMetadata }), { inputTokens: 7, outputTokens: 3020 })
+    assert.deepStrictEqual(
+      generic.usage({
+        usage: { inputTokens: 1, outputTokens: 2, cacheReadInputTokens: 10, cacheWriteInputTokens: 100 }
+      }),
+      { inputTokens: 111, outputTokens: 2, cachedInputTokens: 10 }
+    )
+    assert.isUndefined(generic.usage({ input_tokens: 2095 }))
+    assert.deepStrictEqual(generic.usage({ prompt_eval_count: 3, eval_count: 4 }), { inputTokens: 3, outputTokens: 4 })
+  })
+
   it("is read from an answer and from a chunk, and absent where nothing is said", () => {
     const said = { usage: { prompt_tokens: 45, completion_tokens: 3, total_tokens: 48 } }
     assert.deepStrictEqual(together.usage(said), { inputTokens: 45, outputTokens: 3 })
@@ -474,6 +571,30 @@ describe("a provider", () => {
       keyOf("https://api.together.ai/v1", body).id
     )
     assert.deepStrictEqual(keyOf("http://localhost:8080/v1"), Demand.key("http://localhost:8080", "acme", ""))
+  })
+
+  it("whose hosts are limited each by itself has a key for each, and finds the model in the path", () => {
+    const id = (url: string) => {
+      const { model, origin } = ProviderProfile.forHost(new URL(url).host).keyOf({
+        url: new URL(url),
+        organisation: "acme"
+      })
+      return `${origin} ${model}`
+    }
+    assert.deepStrictEqual(
+      [
+        "https://one.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=1",
+        "https://generativelanguage.googleapis.com/v1beta/models/gemini-pro:generateContent",
+        "https://bedrock-runtime.us-east-1.amazonaws.com/model/anthropic.claude/converse",
+        "https://s3.us-east-1.amazonaws.com/model/x"
+      ].map(id),
+      [
+        "https://one.openai.azure.com gpt",
+        "https://generativelanguage.googleapis.com gemini-pro",
+        "https://bedrock-runtime.us-east-1.amazonaws.com anthropic.claude",
+        "https://s3.us-east-1.amazonaws.com "
+      ]
+    )
   })
 
   it("names its calls in a header or in the body", () => {

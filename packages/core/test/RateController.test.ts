@@ -180,6 +180,30 @@ describe("RateController.adaptive", () => {
     assert.isFalse(told({ limit: 86_400, windowSeconds: 86_400, ratePerSecond: 1 }).hasHeader)
   })
 
+  it("a sentence counts where no header does, and what stands aside only with its unit", () => {
+    const told = (state: State, ...limits: ReadonlyArray<Omit<Outcome.LimitReading, "dimension">>) =>
+      verdict(
+        state,
+        Outcome.limited({
+          reading: { ...Outcome.nothingRead, limits: limits.map((limit) => ({ dimension: "requests", ...limit })) }
+        }),
+        1_000
+      ).state
+    const start = adaptive.start(0, undefined, 0)
+    const sentence = { policy: "message", limit: 600, windowSeconds: 60, ratePerSecond: 10, aside: true } as const
+    assert.strictEqual(told(start, sentence).requests.advertised, 10)
+    assert.strictEqual(told(told(start, { limit: 600 }), sentence).requests.advertised, 600)
+    assert.isFalse(told(start, { limit: 20, aside: true }).requests.hasHeader)
+  })
+
+  it("a refusal for points, of a call that costs no tokens, lowers the requests", () => {
+    const start = adaptive.start(0, undefined, 0)
+    const event = { sentAtMillis: 900, outcome: Outcome.limited({ dimension: "tokens" }) }
+    const cost = { requests: 1, inputTokens: 0, outputTokens: 0 }
+    const { state } = adaptive.step(start, { _tag: "Verdict", cost, ...event }, 1_000)
+    assert.isBelow(rates(state)[0]!, rates(start)[0]!)
+  })
+
   it("what was learned starts the next run at half its rate, less the older it is, and never below a fresh start", () => {
     let state = adaptive.start(0, undefined, 0)
     state = verdict(state, Outcome.accepted({ reading: reading("requests", 80) }), 500).state

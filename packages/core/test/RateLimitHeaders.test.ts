@@ -156,6 +156,8 @@ describe("the hint", () => {
     assert.deepStrictEqual(hint({}, "Please retry after 86400 seconds."), [86_400, "body:message"])
     assert.deepStrictEqual(hint({}, [{ error: { message: "try again in 120ms." } }]), [0.12, "body:message"])
     assert.deepStrictEqual(hint({}, { error: "Please wait a moment" }), [undefined, undefined])
+    assert.deepStrictEqual(hint({}, "Try again in 1h 23m 45s."), [5025, "body:message"])
+    assert.deepStrictEqual(hint({}, "Try again in 20 s."), [20, "body:message"])
   })
 
   it("of a reset is not taken on a success, nor from a sum of which something is left", () => {
@@ -248,6 +250,17 @@ describe("a limit", () => {
       ["tokens_usage_based", undefined, 7]
     ])
     assert.deepStrictEqual(limits.map(({ aside }) => aside), [undefined, true, true])
+  })
+
+  it("of an older draft has its window in the policy of the same figure", () => {
+    const trio = { "ratelimit-limit": "100", "ratelimit-remaining": "99", "ratelimit-reset": "900" }
+    const window = (policy: string, headers: RateLimitHeaders.Headers = trio) =>
+      first(ietf, { ...headers, "ratelimit-policy": policy })?.windowSeconds
+    assert.strictEqual(window("100;w=900"), 900)
+    assert.strictEqual(window("10;w=1, 100;w=900"), 900)
+    assert.strictEqual(window("10;w=1, 100;w=900", { ratelimit: "limit=100, remaining=9, reset=5" }), 900)
+    assert.isUndefined(window("100;w=1, 100;w=900"))
+    assert.isUndefined(window("50;w=1"))
   })
 
   it("below zero is unknown, and below zero left of a real limit is nothing left", () => {

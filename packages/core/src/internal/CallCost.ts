@@ -8,7 +8,7 @@
  *
  * The chat, response, message and embedding bodies of OpenAI, Anthropic, Google, Amazon, Cohere and Ollama.
  */
-import type { Cost } from "../Demand.ts"
+import { type Cost, oneRequest } from "../Demand.ts"
 import type { Charging } from "../ProviderWays.ts"
 import { member, parsed } from "./ErrorBody.ts"
 
@@ -19,6 +19,7 @@ export interface Usage extends Partial<Cost> {
 
 /** What a call will be charged when it is let in, on the high side. */
 export const costOf = (requestBody: unknown, charging: Charging): Cost => {
+  if (charging.admission === "nothing") return oneRequest
   const body = parsed(requestBody)
   const size = { units: 0, visits: 0 }
   for (const name of textMembers) measure(member(body, name), size, 0)
@@ -41,7 +42,9 @@ export const usageOf = (responseBody: unknown): Usage | undefined => {
     const usage = usageIn(member(holder, "usage") ?? member(holder, "usageMetadata"))
     if (usage !== undefined) return usage
   }
-  return usageIn(member(member(body, "meta"), "tokens")) ?? usageIn(body)
+  // Only Ollama tells it among everything else: a bare `input_tokens` counts a text that nobody has sent.
+  const isOllama = member(body, "eval_count") !== undefined || member(body, "prompt_eval_count") !== undefined
+  return usageIn(member(member(body, "meta"), "tokens")) ?? (isOllama ? usageIn(body) : undefined)
 }
 
 /** What of a real use counts against the limit. */
@@ -67,7 +70,7 @@ const outputOf = (
       return bound
     case "larger of input and bound":
       return Math.max(0, bound - inputTokens)
-    case "input":
+    default:
       return Math.min(bound, expected)
   }
 }
@@ -75,13 +78,15 @@ const outputOf = (
 const usageIn = (said: unknown): Usage | undefined => {
   const count = (names: ReadonlyArray<string>): number | undefined => countOf(names.map((name) => member(said, name)))
   const input = count(inputMembers)
-  const output = count(outputMembers)
+  const made = count(outputMembers)
+  // Google counts thoughts apart from the answer.
+  const output = made === undefined ? undefined : made + (count(["thoughtsTokenCount"]) ?? 0)
   if (input === undefined && output === undefined) return undefined
   const details = member(said, "prompt_tokens_details") ?? member(said, "input_tokens_details")
   const within = countOf([member(details, "cached_tokens")])
-  // Anthropic counts what it read from its cache, or wrote to it, apart from the input.
-  const apart = count(["cache_read_input_tokens"])
-  const written = count(["cache_creation_input_tokens"]) ?? 0
+  // Anthropic and Amazon count what was read from the cache, or written to it, apart from the input.
+  const apart = count(["cache_read_input_tokens", "cacheReadInputTokens"])
+  const written = count(["cache_creation_input_tokens", "cacheWriteInputTokens"]) ?? 0
   const cachedInputTokens = apart ?? within ?? count(["cached_tokens", "cachedContentTokenCount"])
   return {
     ...(input === undefined ? {} : { inputTokens: input + (apart ?? 0) + written }),

@@ -29,9 +29,13 @@ export interface ErrorBody {
   readonly message: string
   readonly dimension: Dimension | undefined
   readonly windowSeconds: number | undefined
+  /** The window was told by google.rpc, beside which a short wait is of another quota. */
+  readonly isQuotaId: boolean
   readonly limits: ReadonlyArray<LimitReading>
   readonly relayed: Readonly<Record<string, string>> | undefined
   readonly upstream: string | undefined
+  /** It says `ok: false`, as Slack does of what the caller did wrong. */
+  readonly isDenied: boolean
   /** The body is the provider's own JSON, even if it was cut off. */
   readonly isJson: boolean
   /** Something in front of the provider wrote it. */
@@ -66,28 +70,50 @@ export const open = (body: unknown, headers: Readonly<Record<string, string | un
     windowSeconds: quotas.length > 0
       ? Math.max(...quotas.map((quota) => quota.windowSeconds ?? 0))
       : firstOf(kinds, windowOfKind) ?? windowSaid(message),
+    isQuotaId: quotas.length > 0,
     limits: [...quotas.map(({ limit }) => limit).filter(Predicate.isNotUndefined), ...limitsSaid(message, root)],
     relayed: relayedIn(error),
     upstream: nameOf(member(member(error, "metadata"), "provider_name")),
+    isDenied: member(root, "ok") === false,
     isJson: json !== undefined || text.startsWith("{") || text.startsWith("["),
     isEdge: member(root, "cloudflare_error") === true || text.startsWith("<") || edgeText.test(text) ||
       (headers["content-type"] ?? "").includes("text/html")
   }
 }
 
-/** Is this the body of an error, though its status was a success? */
+/**
+ * Is this the body of an error, though its status was a success?
+ *
+ * **Details**
+ *
+ * The record of a job (`id` with `object` or `status`, and no choices) holds what became of the job, and is no error of the
+ * call that asked for it; an error without a word or a number in it is none, and so is one item of several.
+ */
 export const isError = (json: unknown): boolean => {
+  if (Array.isArray(json) && json.length !== 1) return false
   const root = rootOf(json)
   const error = member(root, "error")
-  const errors = member(root, "errors")
-  if (member(root, "type") === "error" || Predicate.isObject(error) || errorOfPart(root) !== undefined) return true
-  // The record of a job may hold the text of its own error; a bare refusal has hardly more than that.
-  if (typeof error === "string" && error !== "" && !isPresent(member(root, "id"))) return true
+  if (member(root, "type") === "error" || errorOfPart(root) !== undefined) return true
   if (exceptions.some((name) => Predicate.isObject(member(root, name)))) return true
+  if (isTold(error)) return !isRecord(root)
+  if (typeof error === "string" && error !== "") {
+    return Object.keys(Predicate.isObject(root) ? root : {}).every((name) => bareMembers.includes(name))
+  }
   // What a query did wrong is in the answer that its caller reads; a throttle is for whoever sends.
-  return Array.isArray(errors) &&
+  return Array.isArray(member(root, "errors")) &&
     namesIn(root, undefined).some((name) => typeof name === "string" && throttled.test(name))
 }
+
+const isTold = (error: unknown): boolean =>
+  Predicate.isObject(error) &&
+  ["message", "type", "code", "status", "error_type"].some((name) => {
+    const told = member(error, name)
+    return typeof told === "number" || (typeof told === "string" && told !== "")
+  })
+
+const isRecord = (root: unknown): boolean =>
+  isPresent(member(root, "id")) && (isPresent(member(root, "object")) || isPresent(member(root, "status"))) &&
+  !isPresent(member(root, "choices"))
 
 /** What a body says of the wait: a member of its own, or a sentence. */
 export const waitOf = (body: unknown): { readonly seconds: number; readonly source: string } | undefined => {
@@ -305,16 +331,21 @@ const sumSaid = (message: string): Dimension | undefined => {
   return /input|prompt/.test(word) ? "inputTokens" : /output|completion/.test(word) ? "outputTokens" : "tokens"
 }
 
-/** The window that the first sentence names: what follows says what could be bought. */
-const windowSaid = (message: string): number | undefined => windowIn(message.split(/\.\s/, 1)[0] ?? "")
+/**
+ * The window that the first sentence names: what follows says what could be bought. Of several it is the shortest, for who
+ * names a day beside a minute names a plan.
+ */
+const windowSaid = (message: string): number | undefined =>
+  windowIn(message.replaceAll(/https?:\/\/\S{1,500}/g, "").split(/\.\s/, 1)[0] ?? "")
 
 const windowIn = (text: string): number | undefined => {
-  const said = windows.exec(text)
-  if (said === null) return undefined
-  const [, seconds, unit, adverb, model] = said
-  return seconds === undefined
-    ? spans.find(([name]) => (unit ?? adverb ?? model ?? "").toLowerCase().startsWith(name))?.[1]
-    : Number(seconds)
+  let shortest: number | undefined
+  for (const [, seconds, unit, adverb, model] of text.matchAll(windows)) {
+    const named = (unit ?? adverb ?? model ?? "").toLowerCase()
+    const window = seconds === undefined ? spans.find(([name]) => named.startsWith(name))?.[1] : Number(seconds)
+    if (window !== undefined && !(window >= (shortest ?? Infinity))) shortest = window
+  }
+  return shortest
 }
 
 const windowOfKind = (kind: string): number | undefined => {
@@ -327,9 +358,9 @@ const waitSaid = (message: string): number | undefined => {
   if (clock !== null) return Number(clock[1]) * 3600 + Number(clock[2]) * 60 + Number(clock[3])
   const said = waits.exec(message)
   if (said === null) return undefined
-  const amount = said[1]!.replace(/\.$/, "")
+  const amount = said[1]!.replace(/[. ]+$/, "")
   const unit = said[2]?.toLowerCase()
-  if (unit === undefined) return WireGrammar.parseDurationSeconds(amount)
+  if (unit === undefined) return WireGrammar.parseDurationSeconds(amount.replaceAll(" ", ""))
   const number = WireGrammar.parseNumber(amount)
   const span = unit.startsWith("milli") ? 0.001 : spans.find(([name]) => unit.startsWith(name))?.[1] ?? 1
   return number === undefined ? undefined : number * span
@@ -403,10 +434,10 @@ const sums = new RegExp(
 )
 
 const windows =
-  /\bper (\d{1,9})s\b|(?:\bper[ -]|\/ ?|\bby)(second|sec|minute|min|hour|day|week|month)|\b(daily|weekly|monthly)(?: \w{1,20}){0,2} (?:limit|quota|cap|budget|allowance)\b|\bByModelBy(Minute|Day|Hour)/i
+  /\bper (\d{1,9})s\b|(?:\bper[ -]|\/ ?)(second|sec|minute|min|hour|day|week|month)s?\b|\b(daily|weekly|monthly)(?: \w{1,20}){0,2} (?:limit|quota|cap|budget|allowance)\b|\bByModelBy(Minute|Day|Hour)/gi
 
 const waits =
-  /\b(?:again in|retry in|retrying in|retry after|wait(?: for)?|resets in) (?:about )?(\d[\d.dhms]{0,30})(?: ?(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?))?/i
+  /\b(?:again in|retry in|retrying in|retry after|wait(?: for)?|resets in) (?:about )?(\d[\d.]{0,30}(?:[dhms]{1,2} ?[\d.]{0,20}){0,5})(?: ?(milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?|s)\b)?/i
 
 const spans: ReadonlyArray<readonly [name: string, seconds: number]> = [
   ["sec", 1],
@@ -430,6 +461,10 @@ const exceptions: ReadonlyArray<string> = [
   "modelTimeoutException",
   "validationException"
 ]
+
+/** All that stands in a bare refusal whose error is a word or a sentence. */
+const bareMembers: ReadonlyArray<string> =
+  "error error_description error_type type message detail code status ok request_id retry_after".split(" ")
 
 const waitMembers: ReadonlyArray<string> = ["retry_after_seconds", "retry_after", "resets_in_seconds"]
 

@@ -189,14 +189,19 @@ const combined = (text: string, policies: ReadonlyArray<Policy>): ReadonlyArray<
   const resetSeconds = count(figures, "reset")
   if (limit === malformed || remaining === malformed || resetSeconds === malformed) return undefined
   if (limit === undefined && remaining === undefined) return undefined
-  const policy = policies.length === 1 && policies[0]?.limit === limit ? policies[0] : undefined
   return [{
     dimension: "requests",
     ...(limit === undefined ? {} : { limit }),
     ...(remaining === undefined ? {} : { remaining }),
     ...(resetSeconds === undefined ? {} : { resetSeconds }),
-    ...told(policy)
+    ...told(policyOfFigure(limit, policies))
   }]
+}
+
+/** Older drafts join a limit to its policy by its figure. */
+export const policyOfFigure = (limit: number | undefined, policies: ReadonlyArray<Policy>): Policy | undefined => {
+  const same = policies.filter((policy) => policy.limit === limit && policy.name === undefined)
+  return same.length === 1 ? same[0] : undefined
 }
 
 const told = (policy: Policy | undefined): Pick<LimitReading, "limit" | "windowSeconds" | "ratePerSecond"> =>

@@ -235,7 +235,7 @@ export const refusal = (self: PacedKey, call: Call, now: number, startMillis = n
   if (startMillis > call.deadlineAtMillis || self.gateUntilMillis > call.deadlineAtMillis) {
     return new TooLate({ waitedMillis: now - call.arrivedAtMillis, last: call.last })
   }
-  for (const limit of self.told) {
+  for (const limit of demand.cachedInput ? [] : self.told) {
     // What stands aside may be of another pool, or was told in passing.
     if (limit.limit === undefined || limit.aside === true || (limit.windowSeconds ?? 0) < windowSeconds) continue
     if (limit.dimension !== "tokens" && limit.dimension !== "inputTokens") continue

@@ -69,22 +69,26 @@ export const readBounded = (
   mostBytes: number
 ): Effect.Effect<{ readonly text: string; readonly response: HttpClientResponse.HttpClientResponse }> =>
   Effect.suspend(() => {
-    const decoder = new TextDecoder()
-    let text = ""
-    let bytes = 0
+    const parts: Array<Uint8Array> = []
+    let length = 0
     const read = response.stream.pipe(
       Stream.takeUntil((chunk) => {
-        const part = chunk.subarray(0, mostBytes - bytes)
-        bytes += part.byteLength
-        text += decoder.decode(part, { stream: true })
-        return bytes >= mostBytes
+        const part = chunk.subarray(0, mostBytes - length)
+        length += part.byteLength
+        parts.push(part)
+        return length >= mostBytes
       }),
       Stream.runDrain
     )
-    return Effect.map(
-      Effect.ignore(Effect.timeout(read, longestReadMillis)),
-      () => ({ text, response: withText(response, text) })
-    )
+    return Effect.map(Effect.ignore(Effect.timeout(read, longestReadMillis)), () => {
+      const bytes = new Uint8Array(length)
+      let at = 0
+      for (const part of parts) {
+        bytes.set(part, at)
+        at += part.byteLength
+      }
+      return { text: new TextDecoder().decode(bytes), response: withBytes(response, bytes) }
+    })
   })
 
 /** The value of a JSON text; undefined when it is none. */
@@ -97,11 +101,11 @@ export const parse = (text: string): unknown => {
 }
 
 /** The same response with a body that is at hand. */
-const withText = (
+const withBytes = (
   response: HttpClientResponse.HttpClientResponse,
-  text: string
+  bytes: Uint8Array<ArrayBuffer>
 ): HttpClientResponse.HttpClientResponse => {
-  const read = HttpClientResponse.fromWeb(response.request, new Response(text))
+  const read = HttpClientResponse.fromWeb(response.request, new Response(bytes))
   return withBody(response, {
     text: () => read.text,
     json: () => read.json,
@@ -129,12 +133,14 @@ const watchStream = <E>(
 ): Stream.Stream<Uint8Array, E> =>
   Stream.suspend(() => {
     const decoder = new TextDecoder()
-    let length = 0
     let head = ""
-    let tail = ""
+    const parts: Array<string> = []
+    let length = 0
     const settle = Effect.sync(() => {
-      // What the head and the tail share is in both; what lies between them is an answer's middle.
-      if (length > tailLength) take(head)
+      // The tail may begin within an event, of which nothing can be made.
+      const text = parts.join("")
+      const tail = text.slice(Math.max(0, text.search(/^(?:event|data|:)/m)))
+      take(head)
       take(tail)
       held.settle(errorWithin(tail, profile))
     })
@@ -143,9 +149,10 @@ const watchStream = <E>(
         Effect.sync(() => {
           held.touch()
           const text = decoder.decode(chunk, { stream: true })
-          length += text.length
           if (head.length < headLength) head += text.slice(0, headLength - head.length)
-          tail = (tail + text).slice(-tailLength)
+          parts.push(text)
+          length += text.length
+          while (length - parts[0]!.length >= tailLength) length -= parts.shift()!.length
         })
       ),
       Stream.ensuring(settle)
@@ -171,8 +178,8 @@ const longestReadMillis = 5_000
 /** Characters of the beginning of a stream that are kept, for the event that tells of the input. */
 const headLength = 4_096
 
-/** Usage and errors come with the last events of a stream, which are short. */
-const tailLength = 16_384
+/** Usage and errors come with the last events of a stream, of which the last may repeat the whole answer. */
+const tailLength = 65_536
 
 /** A longer body is not parsed a second time for its usage; the estimate stands. */
 const mostParsed = 4_194_304

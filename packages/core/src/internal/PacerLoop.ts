@@ -27,9 +27,9 @@ import * as PacedKey from "./PacedKey.ts"
  * **Details**
  *
  * `verdict` teaches what the headers said as soon as they are there; without it the exit is interpreted. `revise` takes it
- * back, where the body of what was accepted is a refusal after all. `used` says what
- * the call really used, and what of that counts against the limit, where that is not all. `hold` keeps the place and the reservation of an accepted attempt until they are settled, for a
- * body that is read after the effect has ended; a body that nobody touches for five minutes is settled and reported.
+ * back, where the body of what was accepted is a refusal after all. `used` says what the call really used, and what of that
+ * counts against the limit, where that is not all. `hold` keeps the place and the reservation of an accepted attempt until
+ * they are settled, for a body that is read after the effect has ended; one that nobody touches for five minutes is settled.
  */
 export interface Attempt {
   readonly number: number
@@ -424,6 +424,8 @@ export class PacerLoop {
     outcome: Outcome.Outcome,
     closure: Outcome.Closure
   ): void {
+    // A key without a model is of many calls, of which one named a model that there is not.
+    if (closure.reason === "unknown model" && key.key.model === "") return
     const now = this.now()
     if (closure.scope === "credential") {
       if (this.refused.size >= maxRefusedCredentials) this.refused.delete(this.refused.keys().next().value!)

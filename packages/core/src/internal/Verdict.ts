@@ -11,6 +11,7 @@
  * told by status, type, code and shape, never by words such as "billing": providers use the same sentence for a throttle
  * and for a spent budget. Sentences with a grammar of their own are read.
  */
+import * as Predicate from "effect/Predicate"
 import * as ApiError from "../ApiError.ts"
 import type { Dimension } from "../Demand.ts"
 import * as Outcome from "../Outcome.ts"
@@ -45,7 +46,10 @@ export const classify = (ways: Ways, signs: ReadonlyArray<Sign>, answer: Answer)
     if (trouble === undefined) return Outcome.accepted({ reading: readSuccess(ways, answer) })
     const refusal = refusalOf({ ...answer, body: trouble.json })
     const reading = readRefusal(ways, { ...answer, body: trouble.json }, refusal)
-    const verdict = judge(ways, signs, refusal, reading)
+    const told = judge(ways, signs, refusal, reading)
+    // Under a success it may have run, and where a part of an answer came with it, it has.
+    const hasRun = told.outcome === Outcome.failed || trouble.hasPart
+    const verdict = hasRun && told.outcome !== Outcome.ignored ? { ...told, outcome: Outcome.unknown } : told
     if (!trouble.begun) return outcomeOf(verdict, refusal, reading, trouble.isStream)
     // A part of it ran and was passed on, so that whoever sends it again pays twice.
     const outcome = outcomeOf({ ...verdict, retryable: false }, refusal, reading, true)
@@ -86,23 +90,30 @@ interface Verdict {
   readonly closes?: Outcome.Closure
 }
 
-/** An error under a success, and whether a part of the answer came before it. */
-const troubleWithin = (
-  { body, headers, stream }: Answer
-): { readonly json: unknown; readonly begun: boolean; readonly isStream: boolean } | undefined => {
+/** An error under a success: whether a part of the answer came before it in a stream, or beside it. */
+interface Trouble {
+  readonly json: unknown
+  readonly begun: boolean
+  readonly hasPart: boolean
+  readonly isStream: boolean
+}
+
+const troubleWithin = ({ body, headers, stream }: Answer): Trouble | undefined => {
   if (body === undefined) return undefined
   if (typeof body === "string" && (stream ?? (headers["content-type"] ?? "").includes("text/event-stream"))) {
     let begun = false
     for (const event of EventStream.events(body)) {
       const json = errorOfChunk(event)
       // Where events have names, the first one is never an error: whoever sees one has lost the beginning.
-      if (json !== undefined) return { json, begun: begun || event.name !== "", isStream: true }
+      if (json !== undefined) return { json, begun: begun || event.name !== "", hasPart: false, isStream: true }
       begun = true
     }
     return undefined
   }
   const json = ErrorBody.parsed(body)
-  return ErrorBody.isError(json) ? { json, begun: false, isStream: false } : undefined
+  if (!ErrorBody.isError(json)) return undefined
+  const hasPart = ["choices", "usage"].some((name) => Predicate.isObject(ErrorBody.member(json, name)))
+  return { json, begun: false, hasPart, isStream: false }
 }
 
 const errorOfChunk = ({ data, name }: Chunk): unknown => {
@@ -120,10 +131,10 @@ const refusalOf = (answer: Answer): Refusal => {
 }
 
 /** An error under a success may tell the status that it stands for, as a number or by its type. */
-const statusWithin = ({ code, kinds }: ErrorBody.ErrorBody): number => {
+const statusWithin = ({ code, isDenied, kinds }: ErrorBody.ErrorBody): number => {
   if (code !== undefined && /^[45]\d\d$/.test(code)) return Number(code)
   const named = kinds.map((kind) => statusOfKind.get(kind)).find((status) => status !== undefined)
-  return named ?? 500
+  return named ?? (isDenied ? 400 : 500)
 }
 
 const readSuccess = (ways: Ways, { headers, nowMillis, status }: Answer): Outcome.Reading =>
@@ -138,7 +149,7 @@ const readRefusal = (ways: Ways, answer: Answer, refusal: Refusal): Outcome.Read
   const relayed = refusal.relayed === undefined
     ? Outcome.nothingRead
     : RateLimitHeaders.read(refusal.relayed, { dialect: relayedDialect, status: 429, nowMillis })
-  const within = [...relayed.limits, ...refusal.limits]
+  const within = [...relayed.limits.map((limit) => withWindow(limit, refusal.windowSeconds)), ...refusal.limits]
   if (within.length === 0 && relayed.retryAfterSeconds === undefined) return told
   const isKnown = ({ dimension }: Outcome.LimitReading) =>
     dimension !== "other" && RateLimitHeaders.primary(told, dimension) !== undefined
@@ -149,6 +160,12 @@ const readRefusal = (ways: Ways, answer: Answer, refusal: Refusal): Outcome.Read
     ...(isHinted ? { retryAfterSeconds: relayed.retryAfterSeconds, retryAfterSource: "body:metadata.headers" } : {})
   }
 }
+
+/** What is relayed has no unit of its own; the body may name its window. */
+const withWindow = (limit: Outcome.LimitReading, windowSeconds: number | undefined): Outcome.LimitReading =>
+  windowSeconds === undefined || limit.windowSeconds !== undefined || limit.limit === undefined
+    ? limit
+    : { ...limit, windowSeconds, ratePerSecond: limit.limit / windowSeconds }
 
 const dialectFor = (ways: Ways, headers: RateLimitHeaders.Headers): RateLimitHeaders.Dialect =>
   ways.dialectFor?.(headers) ?? ways.dialect
@@ -213,9 +230,10 @@ const applies = ({ kind, message, status }: Sign, refusal: Refusal): boolean => 
 }
 
 const bySign = (ways: Ways, sign: Sign, refusal: Refusal, reading: Outcome.Reading): Verdict => {
-  const usual = usualVerdict(ways, sign.means, refusal, reading)
+  const { closes, ...usual } = usualVerdict(ways, sign.means, refusal, reading)
   return {
     ...usual,
+    ...(closes === undefined || sign.closes === false ? {} : { closes }),
     attribution: sign.attribution ?? usual.attribution,
     retryable: sign.retryable ?? usual.retryable,
     dimension: sign.dimension ?? usual.dimension
@@ -252,9 +270,9 @@ const usualVerdict = (
 
 const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict | undefined => {
   const { kinds, message, status, upstream } = refusal
-  const isThrottled = kinds.some(isThrottle)
-  if (kinds.some((kind) => periodKind.test(kind))) return spent(reading, refusal.dimension)
-  if (status === 402 || kinds.some(isPayment)) return payment
+  const isThrottled = kinds.some(status < 429 ? isThrottleByName : isThrottle)
+  if (kinds.some(isPeriod)) return spent(reading, refusal.dimension)
+  if (status === 402 || kinds.some(isPayment)) return upstream === undefined ? payment : behindUs
   const period = status === 429 || isThrottled ? budget(refusal, reading) : undefined
   if (period !== undefined) return period
   const oversize = sizes.exec(message)
@@ -264,8 +282,8 @@ const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict
   const isTooLong = kinds.includes("contextlengthexceeded") ||
     (status === 400 && /maximum context length/i.test(message))
   if (isTooLong) return refused("ContextLength")
-  const isShort = !refusal.isEdge && (shortSentence.test(message) || (status >= 429 && /\boverloaded\b/i.test(message)))
-  if (isShort || kinds.some(isCapacity)) {
+  const isShort = !refusal.isEdge && (status < 429 ? tierSentence : shortSentence).test(message)
+  if (isShort || kinds.some(status < 429 ? isCapacityByName : isCapacity)) {
     return overloaded(kinds.includes("slowdown") ? "caller" : "platform")
   }
   if (status === 429 && upstream !== undefined) return overloaded("upstream")
@@ -282,6 +300,9 @@ const budget = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined
     !((limit.resetSeconds ?? Infinity) < soonSeconds)
   )
   if (long === undefined && (refusal.windowSeconds ?? 0) < daySeconds) return undefined
+  // A day that slides gives a place back with each of yesterday's calls, and says so.
+  const isSliding = long === undefined && !refusal.isQuotaId && (reading.retryAfterSeconds ?? Infinity) < shortestReset
+  if (isSliding) return undefined
   return spent(reading, refusal.dimension ?? (long?.dimension === "other" ? undefined : long?.dimension))
 }
 
@@ -302,7 +323,7 @@ const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdi
   const closes = { scope: "key", forMillis: Infinity, reason: "unknown model" } as const
   switch (status) {
     case 401:
-      return unauthorized
+      return upstream === undefined ? unauthorized : { ...refused("Unauthorized"), attribution: "upstream" }
     case 403:
       return forbidden(ways, refusal, reading)
     case 404:
@@ -373,6 +394,9 @@ const payment: Verdict = {
   closes: { scope: "credential", forMillis: Infinity, reason: "payment" }
 }
 
+/** Whoever is behind the provider did not get paid, which is none of our doing and closes nothing of ours. */
+const behindUs: Verdict = { ...spentBudget, attribution: "upstream" }
+
 const overloaded = (attribution: ApiError.Attribution): Verdict => ({
   reason: "Overloaded",
   attribution,
@@ -397,13 +421,24 @@ const failed = (reason: Verdict["reason"], attribution: ApiError.Attribution): V
 const isThrottle = (kind: string): boolean =>
   /ratelimit|throttl/.test(kind) || throttleKinds.includes(kind) || /^dynamic\w*limited$/.test(kind)
 
+/** Below 429 a kind that only speaks of rate limits may be about a setting of that name. */
+const isThrottleByName = (kind: string): boolean =>
+  /^(?:ratelimit(?:ed|error|exceeded|reached)?|throttl(?:ed|ing|ingexception))$/.test(kind) ||
+  throttleKinds.includes(kind) || /^dynamic\w*limited$/.test(kind)
+
 const isCapacity = (kind: string): boolean => /overload|capacity/.test(kind) || capacityKinds.includes(kind)
+
+const isCapacityByName = (kind: string): boolean =>
+  /^(?:\w{0,12}overloaded(?:error)?|\w{0,12}capacityexhausted)$/.test(kind) || capacityKinds.includes(kind)
 
 const isPayment = (kind: string): boolean =>
   paymentKinds.includes(kind) || /(?:spend|spending|usage)limit(?:exceeded|reached)$/.test(kind)
 
-/** The limit of a period, by its name; it ends by itself. */
-const periodKind = /^(?:daily|monthly)limit|^(?:\w*[^n])?usagelimit(?:reached|error)$/
+/** The limit of a period, which ends by itself. */
+const isPeriod = (kind: string): boolean => periodKinds.includes(kind) || /^(?:daily|weekly|monthly)limit/.test(kind)
+
+/** A subscription's own limits of hours and days; an organisation's is one of money. */
+const periodKinds: ReadonlyArray<string> = ["usagelimitreached", "planusagelimitreached", "gousagelimiterror"]
 
 /** Types and codes of a spent budget of money; nothing that waits helps. */
 const paymentKinds: ReadonlyArray<string> = [
@@ -423,8 +458,11 @@ const opaqueKinds: ReadonlyArray<string> = ["error", "ratelimiterror", "resource
 
 const capacityKinds: ReadonlyArray<string> = ["slowdown", "modelnotreadyexception", "problemtemporaryreducedcapacity"]
 
-/** Sentences of short capacity, which come under any type and status. */
-const shortSentence = /\bmodel busy\b|\bcapacity exceeded\b|\bno capacity\b/i
+/** Sentences of short capacity, which come under any type. */
+const shortSentence = /\bmodel busy\b|\bcapacity exceeded\b|\bno capacity\b|\boverloaded\b/i
+
+/** The one that comes under any status too; elsewhere "capacity exceeded" may be that of a disk. */
+const tierSentence = /^Service tier capacity exceeded\b/i
 
 /** Types of errors within a stream, and the statuses that the same errors have outside of one. */
 const statusOfKind: ReadonlyMap<string, number> = new Map([

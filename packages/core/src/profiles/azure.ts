@@ -31,6 +31,7 @@ export const ways: Ways = {
   name: "azure-openai",
   aliases: ["azure"],
   origins: ["*.openai.azure.com", "*.cognitiveservices.azure.com"],
+  modelIn: /\/deployments\/([^/]+)/,
   dialect: plain,
   dialectFor: (headers) => (isRenewing(headers) ? renewing : plain),
   limited: ["requests", "tokens"],

@@ -19,7 +19,8 @@ import type { Ways } from "../ProviderWays.ts"
 export const ways: Ways = {
   name: "aws-bedrock",
   aliases: ["bedrock"],
-  origins: ["*.amazonaws.com"],
+  origins: ["bedrock-runtime.*.amazonaws.com", "bedrock-runtime-fips.*.amazonaws.com"],
+  modelIn: /\/model\/([^/]+)/,
   dialect: { name: "aws-bedrock", refusals: [429] },
   limited: ["requests", "tokens"],
   charging: { admission: "input and bound", settlement: "used", cachedInput: "free", refusals: "unknown" },

@@ -19,10 +19,12 @@ export const ways: Ways = {
   name: "google-gemini",
   aliases: ["google-vertex", "gemini", "vertex"],
   origins: ["generativelanguage.googleapis.com", "aiplatform.googleapis.com", "*.aiplatform.googleapis.com"],
+  modelIn: /\/models\/([^/:]+)/,
   dialect: { name: "google-gemini", refusals: [429] },
   limited: ["requests", "inputTokens"],
   charging: { admission: "input", settlement: "used", cachedInput: "counts", refusals: "unknown" },
   signs: [
+    { kind: "API_KEY_INVALID", means: "Unauthorized" },
     { message: /\bExceeded the Provisioned Throughput\b/, means: "RateLimited", attribution: "caller" },
     {
       status: 400,

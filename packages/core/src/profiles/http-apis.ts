@@ -4,11 +4,11 @@
  * Here belongs one entry for each, with its source: mostly what a bare reset means. How it is applied belongs to
  * `ProviderProfile`.
  */
-import { usual as usualWays, type Ways } from "../ProviderWays.ts"
+import { usual as usualWays, usualCharging, type Ways } from "../ProviderWays.ts"
 
 /** Such an API limits requests, and nothing else. */
 const usual = (name: string, origins: ReadonlyArray<string>, more?: Parameters<typeof usualWays>[2]): Ways =>
-  usualWays(name, origins, { limited: ["requests"], ...more })
+  usualWays(name, origins, { limited: ["requests"], charging: { ...usualCharging, admission: "nothing" }, ...more })
 
 /** Their ways. */
 export const all: ReadonlyArray<Ways> = [
@@ -17,15 +17,15 @@ export const all: ReadonlyArray<Ways> = [
     dialect: { windows: { requests: 3600 }, refusals: [429, 403] },
     signs: [{ status: 403, message: /\b(?:API|secondary) rate limit\b/, means: "RateLimited" }]
   }),
-  // docs.gitlab.com (rate limits): the names of the IETF's drafts, but the reset is an epoch.
-  usual("gitlab", ["gitlab.com"]),
+  // docs.gitlab.com (rate limits): the names of the IETF's drafts, but the reset is an epoch; per minute.
+  usual("gitlab", ["gitlab.com"], { dialect: { windows: { requests: 60 } } }),
   // docs.stripe.com/rate-limits: the reason is in a header, there is no hint.
   usual("stripe", ["api.stripe.com"], { idempotencyHeader: "idempotency-key" }),
   // shopify.dev (rate limits): calls used of those allowed, and in GraphQL a bucket of points.
   usual("shopify", ["*.myshopify.com"]),
   // discord.com/developers (rate limits): a `shared` limit is of the resource, not of the caller.
   usual("discord", ["discord.com"], {
-    signs: [{ kind: "shared", means: "RateLimited", attribution: "platform" }]
+    signs: [{ status: 429, kind: "shared", means: "RateLimited", attribution: "platform" }]
   }),
   // docs.x.com (rate limits): an epoch, windows of 15 minutes.
   usual("x-twitter", ["api.x.com", "api.twitter.com"], {
@@ -33,8 +33,8 @@ export const all: ReadonlyArray<Ways> = [
     dialect: { windows: { requests: 900 } },
     signs: [{ status: 420, means: "RateLimited" }]
   }),
-  // A reported response: seconds; no limit, but what was used.
-  usual("reddit", ["oauth.reddit.com", "www.reddit.com"]),
+  // A reported response: seconds; no limit, but what was used, of ten minutes.
+  usual("reddit", ["oauth.reddit.com", "www.reddit.com"], { dialect: { windows: { requests: 600 } } }),
   // developer.atlassian.com (rate limiting): a date.
   usual("jira", ["*.atlassian.net"], { aliases: ["atlassian"] }),
   // learn.microsoft.com (throttling in SharePoint): draft 03 of the IETF.

@@ -31,8 +31,11 @@ export const all: ReadonlyArray<Ways> = [
   usual("xai", ["api.x.ai", "*.api.x.ai"], {
     aliases: ["grok"],
     charging: { ...usualCharging, admission: "input" },
-    // Its one 429 for money is a sentence and nothing else.
-    signs: [{ message: /\bused all available credits\b/, means: "QuotaExhausted" }]
+    // What it says is a sentence and nothing else.
+    signs: [
+      { message: /\bused all available credits\b/, means: "QuotaExhausted" },
+      { status: 400, message: /^Incorrect API key provided\b/, means: "Unauthorized" }
+    ]
   }),
   // api-docs.deepseek.com (error codes): no limit headers; 402 is an empty account.
   usual("deepseek", ["api.deepseek.com"], { limited: ["concurrency"] }),

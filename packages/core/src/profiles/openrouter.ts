@@ -24,6 +24,9 @@ export const ways: Ways = {
   charging: { admission: "input and bound", settlement: "used", cachedInput: "counts", refusals: "unknown" },
   signs: [
     { kind: "openrouter_in_flight_budget", means: "RateLimited", attribution: "account" },
+    // More than is left, for this request: a smaller one may pass.
+    { status: 402, message: /\bcan only afford \d/, means: "QuotaExhausted", closes: false },
+    { kind: "weight_exceeds_budget", means: "QuotaExhausted", closes: false },
     { kind: "openrouter_guardrail_budget", means: "QuotaExhausted" },
     { kind: "openrouter_workspace_budget", means: "QuotaExhausted" },
     { kind: "openrouter_key_limit", means: "QuotaExhausted" }
