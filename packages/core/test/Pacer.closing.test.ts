@@ -158,6 +158,17 @@ describe("Pacer closing", () => {
       assert.deepInclude(yield* only(pacer), { waiting: 0, backingOff: 0, inFlight: 0 })
     }).pipe(Effect.provide(paced({ controller: perSecond(4), policy: RetryPolicy.persistent }))))
 
+  it.effect("a refusal that closes a key gives its place to no other call", () =>
+    Effect.gen(function*() {
+      const pacer = yield* Pacer.Pacer
+      const { attempt, seen } = Bench.starts()
+      const slow = () => Effect.sleep("1 second")
+      yield* fork(pacer.run(demand(), slow, () => closing("key", Infinity)))
+      yield* fork(Effect.ignore(pacer.run(demand(), attempt)))
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(seen, 0)
+    }).pipe(Effect.provide(paced({ controller: perSecond(10, { inFlight: 1 }) }))))
+
   it.effect("a key closed for an hour keeps its queue, which leaves paced; earlier deadlines fail at once", () =>
     Effect.gen(function*() {
       const pacer = yield* Pacer.Pacer

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Result from "effect/Result"
 import * as fc from "fast-check"
+import * as zlib from "node:zlib"
 import * as AnswerFile from "../src/cli/AnswerFile.ts"
 
 const all = (text: string): ReadonlyArray<AnswerFile.Answer> => Result.getOrThrow(AnswerFile.parse("in", text))
@@ -25,8 +26,10 @@ const answer = (rest: Partial<AnswerFile.Answer>): AnswerFile.Answer => ({
   status: 429,
   headers: {},
   body: undefined,
+  unread: undefined,
   nowMillis: undefined,
   provider: undefined,
+  host: undefined,
   stream: undefined,
   ...rest
 })
@@ -144,6 +147,7 @@ describe("an answer as JSON", () => {
       [`{"status":429,"headers":{"a\\u001b":null}}`, /^in: header "a\\u001b" must be a string/],
       [`{"status":429,"headers":{"a":[true]}}`, /^in: header "a" must be a string/],
       [`{"status":429,"headers":{},"now":"soon\u009b"}`, /^in: now "soon\\x9b" is not a date such as 2026/],
+      [`{"status":429,"headers":{},"now":"2026-02-30"}`, /^in: now "2026-02-30" is not a date/],
       [`{"status":429,"headers":{},"now":5}`, /^in: now must be a string, not 5$/],
       [`{"status":429,"headers":{},"provider":{}}`, /^in: provider must be a string/],
       [`{"status":429,"headers":{},"stream":"yes"}`, /^in: stream must be a boolean/],
@@ -266,12 +270,24 @@ describe("an answer that was written down", () => {
   })
 })
 
-describe("text of a stranger", () => {
-  it("is shown in one line, without any character that a terminal obeys", () => {
-    assert.strictEqual(
-      AnswerFile.printable("a\u001b[31m\n\u009b1m\u202eb\u2028é漢😀\ud800"),
-      "a\\x1b[31m\\x0a\\x9b1m\\u{202e}b\\u{2028}é漢😀\\u{d800}"
-    )
+describe("bytes", () => {
+  it("are UTF-8 or, where they are marked so, UTF-16 of either order, as PowerShell writes it", () => {
+    for (const text of [`HTTP/2 429 \r\nx-a: é\r\n\r\n{"a":"漢😀"}\r\n`, `{"status":429,"headers":{"x-a":"é漢"}}`]) {
+      const little = Buffer.from(`\ufeff${text}`, "utf16le")
+      for (const bytes of [little, Buffer.from(little).swap16(), Buffer.from(`\ufeff${text}`), Buffer.from(text)]) {
+        assert.deepStrictEqual(Result.getOrThrow(AnswerFile.parse("in", bytes)), all(text))
+      }
+    }
+  })
+
+  it("of a body that is compressed are inflated, or said to be unread and kept away", () => {
+    const answers = (body: Buffer) =>
+      Result.getOrThrow(
+        AnswerFile.parse("in", Buffer.concat([Buffer.from("HTTP/2 429 \r\ncontent-encoding: br\r\n\r\n"), body]))
+      )
+    const headers = { "content-encoding": "br" }
+    assert.deepStrictEqual(answers(zlib.brotliCompressSync(`{"a":"é"}`)), [answer({ headers, body: `{"a":"é"}` })])
+    assert.deepStrictEqual(answers(Buffer.from([0x8b, 0xff, 0, 1, 2])), [answer({ headers, unread: "br" })])
   })
 })
 
@@ -283,6 +299,10 @@ describe("a time of the input", () => {
       AnswerFile.parseInstantMillis("2026-10-06T12:00:00.5+01:30"),
       Date.UTC(2026, 9, 6, 10, 30, 0, 500)
     )
+    assert.strictEqual(AnswerFile.parseInstantMillis("2028-02-29T23:00:00-05:00"), Date.UTC(2028, 2, 1, 4))
+    for (const text of ["2026-02-29", "2026-02-30", "2026-04-31T12:00:00Z", "2026-02-30T12:00:00+02:00"]) {
+      assert.isUndefined(AnswerFile.parseInstantMillis(text), text)
+    }
     for (const text of ["", "soon", "2026", "2026-13-06", "2026-10-06T12:00:00", "2026-10-06T25:00:00Z"]) {
       assert.isUndefined(AnswerFile.parseInstantMillis(text), text)
     }

@@ -64,7 +64,7 @@ describe.concurrent("evenkeel explain", () => {
       const folder = yield* CommandLine.folder
       const bare = { status: 200, headers: { "x-ratelimit-limit": "10", "x-ratelimit-reset": "1" } }
       folder.write("both.json", JSON.stringify([bare, { ...bare, provider: "openai" }, { ...bare, provider: "acme" }]))
-      const ended = yield* folder.run(["explain", "both.json", "--provider", "together"])
+      const ended = yield* folder.run(["explain", "both.json", "--provider", "Together"])
       assert.strictEqual(ended.code, 0, ended.stderr)
       const [one, two, three] = ended.stdout.split("\n\n")
       assert.match(one!, / 10 per s .*\nRead as together, named by --provider\.$/s)
@@ -83,6 +83,23 @@ describe.concurrent("evenkeel explain", () => {
         ended.stdout.trim().split("\n").map((line) => JSON.parse(line).retryAfterSeconds),
         [30, 20]
       )
+    }))
+
+  it.live("reads what curl -v prints with its progress, and what PowerShell makes of it", () =>
+    Effect.gen(function*() {
+      const folder = yield* CommandLine.folder
+      const title = "  % Total    % Received % Xferd  Average Speed   Time    Time     Time  Current\n" +
+        "                                 Dload  Upload   Total   Spent    Left  Speed\n"
+      const row = "\r100   201  100   201    0     0  42056      0 --:--:-- --:--:-- --:--:-- 43200"
+      const text =
+        `${title}${row}> GET / HTTP/2\r\n> Host: api.together.xyz\r\n> \r\n< HTTP/2 429 \r\n< x-ratelimit-limit: 10` +
+        `\r\n< \r\n{ [5 bytes data]\n${row}\n* Connection #0 to host x left intact\n{"message":"Slow down"}`
+      for (const stdin of [text, Buffer.from(`\ufeff${text.replace(/\r?\n/g, "\r\n")}\r\n`, "utf16le")]) {
+        const ended = yield* folder.run(["explain"], { stdin })
+        assert.strictEqual(ended.code, 0, ended.stderr)
+        assert.include(ended.stdout, "  requests  10 per s  10\nThe provider says: \"Slow down\"\n")
+        assert.include(ended.stdout, "Read as together, by its host api.together.xyz.\n")
+      }
     }))
 
   it.live("ends quietly when nobody reads on", () =>
@@ -125,8 +142,15 @@ describe.concurrent("evenkeel explain", () => {
       "an unknown provider",
       ["--provider", "acme"],
       curl,
-      /--provider: "acme" is not one of together, openai, .*generic/
+      /--provider: "acme" is not known; it is one of .*generic.*together/
     ],
+    [
+      "answers that cannot be told apart",
+      [],
+      `${curl.slice(0, -20)}\nHTTP/1.1 200 OK\nx-a: 1\n\n`,
+      /standard input:7: another answer begins here, or/
+    ],
+    ["a day that is none", ["--now", "2026-02-30"], curl, /--now: "2026-02-30" is not a time such as/],
     ["a time that is none", ["--now", "soon"], curl, /--now: "soon" is not a time such as 2026-10-06T12:00:00Z/]
   ]
   for (const [what, args, stdin, says] of mistakes) {

@@ -276,7 +276,7 @@ const limitsSaid = (message: string, root: unknown): ReadonlyArray<LimitReading>
     limits.push({ dimension: "tokens", limit, remaining: Math.max(0, available), ratePerSecond: perSecond })
   }
   const tell = (dimension: Dimension, limit: number, windowSeconds: number | undefined) => {
-    if (!(limit > 0 && limit < Infinity) || windowSeconds === undefined || windowSeconds === 0) return
+    if (!(limit > 0 && limit < Infinity) || windowSeconds === undefined) return
     const ratePerSecond = limit / windowSeconds
     limits.push({ dimension, policy: "message", limit, windowSeconds, ratePerSecond, aside: true })
   }
@@ -343,7 +343,7 @@ const windowIn = (text: string): number | undefined => {
   for (const [, seconds, unit, adverb, model] of text.matchAll(windows)) {
     const named = (unit ?? adverb ?? model ?? "").toLowerCase()
     const window = seconds === undefined ? spans.find(([name]) => named.startsWith(name))?.[1] : Number(seconds)
-    if (window !== undefined && !(window >= (shortest ?? Infinity))) shortest = window
+    if (window !== undefined && window > 0 && !(window >= (shortest ?? Infinity))) shortest = window
   }
   return shortest
 }
@@ -358,7 +358,7 @@ const waitSaid = (message: string): number | undefined => {
   if (clock !== null) return Number(clock[1]) * 3600 + Number(clock[2]) * 60 + Number(clock[3])
   const said = waits.exec(message)
   if (said === null) return undefined
-  const amount = said[1]!.replace(/[. ]+$/, "")
+  const amount = said[1]!.trim().replace(/\.$/, "")
   const unit = said[2]?.toLowerCase()
   if (unit === undefined) return WireGrammar.parseDurationSeconds(amount.replaceAll(" ", ""))
   const number = WireGrammar.parseNumber(amount)

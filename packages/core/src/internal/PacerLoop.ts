@@ -289,12 +289,13 @@ export class PacerLoop {
         }
         this.verdict(key, reservation, outcome)
         reservation.call.last = outcome
+        // Before the place is given back, or the next call would take it.
+        if (outcome.closes !== undefined) this.close(key, call, outcome, outcome.closes)
         if (!held || Exit.isFailure(exit) || outcome._tag !== "Accepted") this.settle(key, reservation, false)
         if (Exit.hasInterrupts(exit)) {
           this.ended(key, call, "interrupted")
           return exit
         }
-        if (outcome.closes !== undefined) this.close(key, call, outcome, outcome.closes)
         return this.again(passage, outcome, exit)
       })
     })
@@ -417,14 +418,13 @@ export class PacerLoop {
     return true
   }
 
-  /** Closes the key or the credential, and refuses what can not wait for it to open. */
+  /** Closes the key or the credential, and refuses what can not wait. A key of calls without a model is of many models. */
   close(
     key: PacedKey.PacedKey,
     call: PacedKey.Call,
     outcome: Outcome.Outcome,
     closure: Outcome.Closure
   ): void {
-    // A key without a model is of many calls, of which one named a model that there is not.
     if (closure.reason === "unknown model" && key.key.model === "") return
     const now = this.now()
     if (closure.scope === "credential") {

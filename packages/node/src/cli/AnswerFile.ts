@@ -1,18 +1,22 @@
 /**
  * The input of `evenkeel explain`: answers of providers as text, as `curl -i` prints them or written down as JSON.
  *
- * Here belongs all that is known of that text: which form it has, told by its looks, how an answer is read from it, and
- * what is wrong with it. What an answer means is core's to tell, what is said of it `Explanation`'s.
+ * Here belongs which form the text has, told by its looks, how an answer is read from JSON, and what is wrong with it. What
+ * curl prints is `CurlText`'s, what an answer means is core's to tell, what is said of it `Explanation`'s.
  *
  * **Source**
  *
- * RFC 9112 for status lines, header lines and line folding; the output of `curl` with `-i`, `-v` or `-D -`.
+ * RFC 8259 for JSON, RFC 9110 for dates.
  */
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as fs from "node:fs"
 import { getSystemErrorMessage } from "node:util"
+import * as AnswerParts from "./AnswerParts.ts"
+import * as CompressedBody from "./CompressedBody.ts"
+import * as CurlText from "./CurlText.ts"
+import * as StrangerText from "./StrangerText.ts"
 import { UserError } from "./UserError.ts"
 
 /**
@@ -25,14 +29,16 @@ import { UserError } from "./UserError.ts"
  * **Details**
  *
  * Header names are in lower case, several lines of one field joined with `", "`. `body` is text or parsed JSON, undefined
- * when there is none.
+ * when there is none; `unread` tells how it is compressed where it could not be read. `host` was asked, as `curl -v` says.
  */
 export interface Answer {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
   readonly body: unknown
+  readonly unread: string | undefined
   readonly nowMillis: number | undefined
   readonly provider: string | undefined
+  readonly host: string | undefined
   readonly stream: boolean | undefined
 }
 
@@ -48,12 +54,12 @@ export const read = Effect.fnUntraced(function*(options: {
   readonly stdin?: AsyncIterable<Buffer> | undefined
 }): Effect.fn.Return<ReadonlyArray<Answer>, UserError> {
   const isStdin = options.path === "-"
-  const name = isStdin ? "standard input" : printable(options.path)
-  const text = yield* Effect.tryPromise({
-    try: () => textOf(name, isStdin ? options.stdin ?? process.stdin : fs.createReadStream(options.path)),
+  const name = isStdin ? "standard input" : StrangerText.printable(options.path)
+  const bytes = yield* Effect.tryPromise({
+    try: () => bytesOf(name, isStdin ? options.stdin ?? process.stdin : fs.createReadStream(options.path)),
     catch: (cause) => userError(name, cause)
   })
-  return yield* Effect.fromResult(parse(name, text))
+  return yield* Effect.fromResult(parse(name, bytes))
 })
 
 /**
@@ -62,19 +68,22 @@ export const read = Effect.fnUntraced(function*(options: {
  * **Shape**
  *
  * Text that begins with `{` or `[` is JSON: one answer, an array of answers, an object with such an array as `vectors`, or
- * one answer a line. All else is one answer as `curl` prints it.
+ * one answer a line. All else is what `curl` prints. Bytes are UTF-8, or UTF-16 that is marked so; a body may be
+ * compressed.
  *
  * **Errors**
  *
  * `UserError` (2), in one line that says where: a line of `name`, or which one of several answers.
  */
-export const parse = (name: string, text: string): Result.Result<ReadonlyArray<Answer>, UserError> =>
+export const parse = (name: string, input: string | Buffer): Result.Result<ReadonlyArray<Answer>, UserError> =>
   Result.try({
     try: () => {
-      const whole = text.startsWith("\uFEFF") ? text.slice(1) : text
-      const first = /\S/.exec(whole)?.[0]
-      if (first === undefined) throw wrong(name, `empty; ${forms}`)
-      return first === "{" || first === "[" ? parseJson(name, whole) : [parseHttp(name, whole)]
+      const bytes = unmarked(typeof input === "string" ? Buffer.from(input) : input)
+      const opening = /\S[^\n]{0,20}/.exec(bytes.toString("latin1"))?.[0]
+      if (opening === undefined) throw AnswerParts.wrong(name, `empty; ${AnswerParts.forms}`)
+      // What `curl -v` says of the bytes that it received begins as JSON does.
+      const isJson = /^(?:\{(?! \[\d)|\[)/.test(opening)
+      return isJson ? parseJson(name, bytes.toString("utf8")) : parseCurl(name, bytes)
     },
     catch: (cause) => userError(name, cause)
   })
@@ -87,103 +96,48 @@ export const parse = (name: string, text: string): Result.Result<ReadonlyArray<A
  * Milliseconds since 1970; undefined when the text is no such time.
  */
 export const parseInstantMillis = (text: string): number | undefined => {
-  if (!/^\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:\d{2}))?$/i.test(text)) {
-    return undefined
-  }
-  const millis = Date.parse(text)
-  return Number.isNaN(millis) ? undefined : millis
+  const match = /^(\d{4})-(\d{2})-(\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:\d{2}))?$/i.exec(text)
+  const millis = match === null ? NaN : Date.parse(text)
+  if (match === null || Number.isNaN(millis)) return undefined
+  // JavaScript takes the 30th of February for the 2nd of March.
+  const [, year, month, day] = match.map(Number)
+  return new Date(Date.UTC(year!, month! - 1, day)).getUTCDate() === day ? millis : undefined
 }
 
-/** Text of a stranger as a terminal may show it, in one line: no control character stays what it is. */
-export const printable = (text: string): string =>
-  text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => {
-    const code = character.codePointAt(0)!
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`
-  })
-
-const textOf = async (name: string, chunks: AsyncIterable<Buffer>): Promise<string> => {
+const bytesOf = async (name: string, chunks: AsyncIterable<Buffer>): Promise<Buffer> => {
   const kept: Array<Buffer> = []
   let bytes = 0
   for await (const chunk of chunks) {
     bytes += chunk.length
-    if (bytes > mostBytes) throw wrong(name, `larger than ${mostBytes / 2 ** 20} MiB; cut it in pieces`)
+    if (bytes > mostBytes) throw AnswerParts.wrong(name, `larger than ${mostBytes / 2 ** 20} MiB; cut it in pieces`)
     kept.push(chunk)
   }
-  return Buffer.concat(kept).toString("utf8")
+  return Buffer.concat(kept)
 }
 
-/** The answer that `curl -i` prints, or `curl -v` within what it says beside. What comes before it is passed over. */
-const parseHttp = (name: string, text: string): Answer => {
-  const opening = /^(< )?HTTP\/\d/im.exec(text)
-  if (opening === null) throw wrong(name, `neither JSON nor an HTTP answer; ${forms}`)
-  const prefix = opening[1] ?? ""
-  const isVerbose = prefix !== ""
-  const lines = lineReader(text)
-  let status: number | undefined
-  let headers = new Map<string, string>()
-  // An interim answer, a proxy's or a redirect comes before the answer itself: the last block of headers counts.
-  for (let line = lines.next(); line !== undefined; line = lines.next()) {
-    const next = statusOf(name, line, prefix)
-    if (next !== undefined) {
-      status = next
-      headers = headersOf(name, lines, isVerbose)
-    } else if (status !== undefined && !(isVerbose && isNote(line.text))) {
-      lines.back(line)
-      break
-    }
-  }
-  const rest = lines.rest()
-  const body = isVerbose ? rest.split("\n").filter((line) => !isNote(line)).join("\n") : rest
-  const fields = Object.fromEntries(headers)
-  return {
-    status: validStatus(name, status),
-    headers: fields,
-    body: body === "" ? undefined : body,
-    nowMillis: dateMillis(fields["date"]),
-    provider: undefined,
-    stream: undefined
-  }
+/** Bytes in UTF-8, without a mark of their order. PowerShell writes a file as UTF-16, and marks it so. */
+const unmarked = (bytes: Buffer): Buffer => {
+  const [first, second, third] = bytes
+  if (first === 0xff && second === 0xfe) return Buffer.from(new TextDecoder("utf-16le").decode(bytes))
+  if (first === 0xfe && second === 0xff) return Buffer.from(new TextDecoder("utf-16be").decode(bytes))
+  return first === 0xef && second === 0xbb && third === 0xbf ? bytes.subarray(3) : bytes
 }
 
-/** One block of header lines, and the blank line after it. */
-const headersOf = (name: string, lines: LineReader, isVerbose: boolean): Map<string, string> => {
-  const headers = new Map<string, string>()
-  let last: string | undefined
-  for (let line = lines.next(); line !== undefined; line = lines.next()) {
-    if (isVerbose && !/^<(?: |$)/.test(line.text)) {
-      if (isNote(line.text)) continue
-      // Without the line that ends them, what follows is the body.
-      lines.back(line)
-      break
+const parseCurl = (name: string, bytes: Buffer): ReadonlyArray<Answer> =>
+  CurlText.read(name, bytes).map(({ body, headers, host, status }) => {
+    const fields = Object.fromEntries(headers)
+    const read = CompressedBody.read(body, fields["content-encoding"])
+    return {
+      status,
+      headers: fields,
+      body: "unread" in read || read.text === "" ? undefined : read.text,
+      unread: "unread" in read ? read.unread : undefined,
+      nowMillis: dateMillis(fields["date"]),
+      provider: undefined,
+      host,
+      stream: undefined
     }
-    const text = isVerbose ? line.text.slice(2) : line.text
-    if (text.trim() === "") break
-    if (/^[ \t]/.test(text) && last !== undefined) {
-      headers.set(last, `${headers.get(last) ?? ""} ${text.trim()}`.trim())
-      continue
-    }
-    const colon = text.indexOf(":")
-    const field = text.slice(0, colon).trim().toLowerCase()
-    if (colon < 1 || !fieldName.test(field)) {
-      throw wrong(`${name}:${line.number}`, "no header line (Name: value); an empty line ends the headers")
-    }
-    put(headers, field, text.slice(colon + 1).trim())
-    last = field
-  }
-  return headers
-}
-
-/** The status of a status line; undefined when the line is none. */
-const statusOf = (name: string, line: Line, prefix: string): number | undefined => {
-  if (!line.text.startsWith(prefix)) return undefined
-  const told = /^HTTP\/\d(?:\.\d)? +(\S*)/i.exec(line.text.slice(prefix.length))?.[1]
-  return told === undefined
-    ? undefined
-    : validStatus(`${name}:${line.number}`, /^\d+$/.test(told) ? Number(told) : told)
-}
-
-/** What `curl -v` prints beside the answer: notes, what it sent, and how much it received. */
-const isNote = (line: string): boolean => /^(?:[*>] |[*>]\r?$|[{}] \[\d+ bytes data\]\r?$)/.test(line)
+  })
 
 const parseJson = (name: string, text: string): ReadonlyArray<Answer> => {
   const whole = parsed(text)
@@ -191,13 +145,13 @@ const parseJson = (name: string, text: string): ReadonlyArray<Answer> => {
     const lines = text.split("\n")
     const first = lines.find((line) => line.trim() !== "") ?? ""
     if (parsed(first) === undefined) {
-      throw wrong(`${name}:${brokenLine(text)}`, `not valid JSON; ${jsonForms}`)
+      throw AnswerParts.wrong(`${name}:${brokenLine(text)}`, `not valid JSON; ${jsonForms}`)
     }
     return lines.flatMap((line, index) => {
       if (line.trim() === "") return []
       const where = `${name}:${index + 1}`
       const value = parsed(line)
-      if (value === undefined) throw wrong(where, `not valid JSON; ${jsonForms}`)
+      if (value === undefined) throw AnswerParts.wrong(where, `not valid JSON; ${jsonForms}`)
       return [toAnswer(where, value.json)]
     })
   }
@@ -208,38 +162,40 @@ const parseJson = (name: string, text: string): ReadonlyArray<Answer> => {
     ? json["vectors"]
     : undefined
   if (many === undefined) return [toAnswer(name, json)]
-  if (many.length === 0) throw wrong(name, "no answer in the array; put one there")
+  if (many.length === 0) throw AnswerParts.wrong(name, "no answer in the array; put one there")
   return many.map((each, index) => toAnswer(`${name}: answer ${index + 1} of ${many.length}`, each))
 }
 
 const toAnswer = (where: string, value: unknown): Answer => {
-  if (!isRecord(value)) throw wrong(where, `not a JSON object; ${shape}`)
-  const status = validStatus(where, value["status"])
+  if (!isRecord(value)) throw AnswerParts.wrong(where, `not a JSON object; ${AnswerParts.shape}`)
+  const status = AnswerParts.status(where, value["status"])
   const given = value["headers"]
   if (!isRecord(given)) {
-    throw wrong(where, `headers must be an object of names and values; write {} when there are none`)
+    throw AnswerParts.wrong(where, `headers must be an object of names and values; write {} when there are none`)
   }
   const headers = new Map<string, string>()
   for (const [field, told] of Object.entries(given)) {
     for (const line of Array.isArray(told) ? told : [told]) {
       if (typeof line !== "string" && typeof line !== "number") {
-        throw wrong(where, `header ${quote(field)} must be a string, or an array of strings`)
+        throw AnswerParts.wrong(where, `header ${AnswerParts.quoted(field)} must be a string, or an array of strings`)
       }
-      put(headers, field.trim().toLowerCase(), `${line}`)
+      AnswerParts.put(headers, field.trim().toLowerCase(), `${line}`)
     }
   }
   const now = optional(where, value, "now", "string", Predicate.isString)
   const nowMillis = now === undefined ? undefined : parseInstantMillis(now)
   if (now !== undefined && nowMillis === undefined) {
-    throw wrong(where, `now ${quote(now)} is not a date such as 2026-10-06T12:00:00Z`)
+    throw AnswerParts.wrong(where, `now ${AnswerParts.quoted(now)} is not a date such as 2026-10-06T12:00:00Z`)
   }
   const fields = Object.fromEntries(headers)
   return {
     status,
     headers: fields,
     body: value["body"] ?? undefined,
+    unread: undefined,
     nowMillis: nowMillis ?? dateMillis(fields["date"]),
     provider: optional(where, value, "provider", "string", Predicate.isString),
+    host: undefined,
     stream: optional(where, value, "stream", "boolean", Predicate.isBoolean)
   }
 }
@@ -253,19 +209,7 @@ const optional = <A>(
 ): A | undefined => {
   const told = value[member] ?? undefined
   if (told === undefined || is(told)) return told
-  throw wrong(where, `${member} must be a ${kind}, not ${quote(told)}`)
-}
-
-const validStatus = (where: string, status: unknown): number => {
-  if (status === undefined) throw wrong(where, `no status; ${shape}`)
-  if (typeof status === "number" && Number.isInteger(status) && status >= 100 && status <= 599) return status
-  throw wrong(where, `status ${quote(status)} is not a whole number from 100 to 599`)
-}
-
-/** Adds one line of a field. */
-const put = (headers: Map<string, string>, field: string, value: string): void => {
-  const before = headers.get(field)
-  headers.set(field, before === undefined ? value : `${before}, ${value}`)
+  throw AnswerParts.wrong(where, `${member} must be a ${kind}, not ${AnswerParts.quoted(told)}`)
 }
 
 /** What a `Date` header tells; what is no HTTP date tells nothing. */
@@ -311,40 +255,6 @@ const isBroken = (beginning: string): boolean => {
   }
 }
 
-interface Line {
-  readonly number: number
-  readonly start: number
-  readonly text: string
-}
-
-interface LineReader {
-  readonly next: () => Line | undefined
-  /** Takes a line back, which is then the next one. */
-  readonly back: (line: Line) => void
-  readonly rest: () => string
-}
-
-/** The lines of a text, one after another, without cutting the body in lines. */
-const lineReader = (text: string): LineReader => {
-  let start = 0
-  let number = 0
-  return {
-    next: () => {
-      if (start >= text.length) return undefined
-      const newline = text.indexOf("\n", start)
-      const end = newline === -1 ? text.length : newline
-      const line = { number: ++number, start, text: text.slice(start, end).replace(/\r$/, "") }
-      start = end + 1
-      return line
-    },
-    back: (line) => {
-      start = line.start
-      number = line.number - 1
-    },
-    rest: () => text.slice(start)
-  }
-}
-
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
@@ -358,24 +268,7 @@ const userError = (name: string, cause: unknown): UserError => {
   return new UserError({ message: `cannot read ${name}: ${reason}`, exitCode: 2 })
 }
 
-const wrong = (where: string, problem: string): UserError =>
-  new UserError({ message: `${where}: ${problem}`, exitCode: 2 })
-
-/** A value as a message shows it. */
-const quote = (value: unknown): string => {
-  const text = printable(JSON.stringify(value))
-  return text.length <= mostQuoted ? text : `${text.slice(0, mostQuoted - 3)}...`
-}
-
-const shape = `an answer is {"status": 429, "headers": {...}, "body": ...}`
 const jsonForms = "give one JSON object, an array of them, or one object a line"
-const forms = `give it what curl -i prints, or JSON such as {"status": 429, "headers": {...}, "body": ...}`
-
-/** RFC 9110's token. */
-const fieldName = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/
 
 /** All of a text this long is held in memory, several times over. */
 const mostBytes = 64 * 2 ** 20
-
-/** Characters of a value that a message shows. */
-const mostQuoted = 60

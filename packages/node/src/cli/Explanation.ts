@@ -5,26 +5,30 @@
  * `AnswerFile`'s. Nothing is shown of an answer but what it says of limits and of its error, and no text of it unescaped.
  */
 import type * as ApiError from "@evenkeel/core/ApiError"
-import type { Dimension } from "@evenkeel/core/Demand"
 import type * as Outcome from "@evenkeel/core/Outcome"
 import * as ProviderProfile from "@evenkeel/core/ProviderProfile"
 import * as RateLimitHeaders from "@evenkeel/core/RateLimitHeaders"
 import * as RetryPolicy from "@evenkeel/core/RetryPolicy"
-import * as AnswerFile from "./AnswerFile.ts"
+import type * as AnswerFile from "./AnswerFile.ts"
+import * as LimitTable from "./LimitTable.ts"
+import * as StrangerText from "./StrangerText.ts"
 
 /**
  * An answer, explained.
  *
  * **Details**
  *
- * `reader` says in words which profile read it, and why that one. `usesClock`: it tells a date, which was measured from
- * the clock of this machine because nothing in it tells when it came.
+ * `reader` says in words which profile read it and why that one; `isNamed` that somebody named it, and so knows. `usesClock`:
+ * it tells a date, which was measured from the clock of this machine because nothing in it tells when it came. `remarks` say
+ * what was passed over, and what is not there to read.
  */
 export interface Explanation {
   readonly status: number
   readonly outcome: Outcome.Outcome
   readonly reader: string
+  readonly isNamed: boolean
   readonly usesClock: boolean
+  readonly remarks: ReadonlyArray<string>
 }
 
 /**
@@ -36,7 +40,8 @@ export interface Explanation {
  *
  * **Details**
  *
- * A provider that the answer names counts more than `profile`. One that is not known is as if none was named.
+ * A provider that the answer names counts more than `profile`, and that more than the host that was asked. One that is not
+ * known is as if none was named.
  */
 export const make = (
   answer: AnswerFile.Answer,
@@ -46,20 +51,25 @@ export const make = (
     readonly clockMillis: number
   }
 ): Explanation => {
-  const { body, headers, provider, status, stream } = answer
-  const named = provider === undefined ? undefined : ProviderProfile.named(provider)
-  const profile = named ?? (provider === undefined ? options.profile : undefined) ?? ProviderProfile.generic
+  const { body, headers, status, stream } = answer
+  const { isNamed, profile, reader } = readerOf(answer, options.profile)
   const classify = (nowMillis: number) => profile.classify({ status, headers, body, nowMillis, stream })
   const toldMillis = answer.nowMillis ?? options.nowMillis
-  const outcome = classify(toldMillis ?? options.clockMillis)
-  const reader = provider !== undefined && named === undefined
-    ? `"${cut(provider, mostName)}" is no provider that Evenkeel knows: read by the names of its headers.`
-    : provider === undefined && options.profile === undefined
-    ? "No provider is named: read by the names of its headers."
-    : `Read as ${profile.name}, named ${named === undefined ? "by --provider" : "in the input"}.`
+  const nowMillis = toldMillis ?? options.clockMillis
+  const outcome = classify(nowMillis)
+  // A date that has passed is no figure any more; by an earlier clock it is one.
   const usesClock = toldMillis === undefined &&
-    JSON.stringify(classify(options.clockMillis + hourMillis).reading) !== JSON.stringify(outcome.reading)
-  return { status, outcome, reader, usesClock }
+    [options.clockMillis + hourMillis, 0].some((millis) =>
+      JSON.stringify(classify(millis).reading) !== JSON.stringify(outcome.reading)
+    )
+  const remarks = [
+    ...passedOver(headers, nowMillis, outcome.reading),
+    ...(isFromCache(answer, profile)
+      ? [`From a cache (age ${shown(headers["age"]!, mostName)}): its limits are not counted.`]
+      : []),
+    ...missing(answer, outcome)
+  ]
+  return { status, outcome, reader, isNamed, usesClock, remarks }
 }
 
 /**
@@ -99,36 +109,122 @@ export const json = ({ outcome }: Explanation): string => {
  *
  * **Details**
  *
- * `label` begins the first line, where there is more than one answer.
+ * `label` begins the first line, where there is more than one answer. Who read it is left out where somebody named the
+ * provider, unless `showsReader`.
  */
-export const words = (self: Explanation, label = ""): string => {
-  const { outcome, reader, status, usesClock } = self
+export const words = (
+  self: Explanation,
+  { label = "", showsReader = false }: { readonly label?: string; readonly showsReader?: boolean } = {}
+): string => {
+  const { isNamed, outcome, reader, remarks, status, usesClock } = self
   const { limits, malformed, policies } = outcome.reading
   const reason = outcome.error?.reason
   const paragraphs = [
     wrapped(label + headline(status, outcome)),
-    wrapped(action(outcome)),
-    table(limits),
-    declared(policies, limits),
-    ...malformed.slice(0, mostRows).map(({ name, raw }) =>
-      wrapped(`Not understood: ${cut(name, mostRaw)}: ${cut(raw, mostRaw)}`)
+    wrapped(isNoAnswer(status, outcome) ? "" : action(outcome)),
+    LimitTable.render(limits),
+    wrapped(LimitTable.declared(policies, limits)),
+    ...malformed.slice(0, mostMalformed).map(({ name, raw }) =>
+      wrapped(`Not understood: ${shown(name, mostRaw)}: ${shown(raw, mostRaw)}`)
     ),
+    ...remarks.map(wrapped),
     reason === undefined ? "" : saying(reason),
-    wrapped(usesClock ? `${reader} Dates in it are measured from this machine's clock; --now sets another.` : reader)
+    wrapped((isNamed && !showsReader) || (limits.length === 0 && isNoAnswer(status, outcome)) ? "" : reader),
+    wrapped(usesClock ? "Dates in it are measured from this machine's clock; --now sets another." : "")
   ]
   return paragraphs.filter((paragraph) => paragraph !== "").join("\n")
 }
 
-const headline = (status: number, { error, reading }: Outcome.Outcome): string => {
+/** Which profile reads an answer, and why that one. */
+const readerOf = (
+  { host, provider }: AnswerFile.Answer,
+  flag: ProviderProfile.ProviderProfile | undefined
+): { readonly profile: ProviderProfile.ProviderProfile; readonly reader: string; readonly isNamed: boolean } => {
+  const byHeaders = "read by the names of its headers."
+  const as = (profile: ProviderProfile.ProviderProfile, how: string, isNamed: boolean) => ({
+    profile,
+    reader: `Read as ${profile.name}, ${how}.`,
+    isNamed
+  })
+  if (provider !== undefined) {
+    const profile = ProviderProfile.named(provider)
+    if (profile !== undefined) return as(profile, "named in the input", true)
+    const reader = `"${shown(provider, mostName)}" is no provider that Evenkeel knows: ${byHeaders}`
+    return { profile: ProviderProfile.generic, reader, isNamed: false }
+  }
+  if (flag !== undefined) return as(flag, "named by --provider", true)
+  const profile = host === undefined ? ProviderProfile.generic : ProviderProfile.forHost(host)
+  if (host !== undefined && profile !== ProviderProfile.generic) {
+    return as(profile, `by its host ${shown(host, mostRaw)}`, false)
+  }
+  return { profile, reader: `No provider is named: ${byHeaders}`, isNamed: false }
+}
+
+/** Hints that are there, and say no wait. Those that cannot be read are told as such. */
+const passedOver = (
+  headers: AnswerFile.Answer["headers"],
+  nowMillis: number,
+  { malformed, retryAfterSource }: Outcome.Reading
+): ReadonlyArray<string> =>
+  hintNames.flatMap((name) => {
+    const value = headers[name]
+    if (value === undefined || retryAfterSource === name || malformed.some((each) => each.name === name)) return []
+    const isMillis = name !== "retry-after"
+    const isWait = isMillis
+      ? (RateLimitHeaders.parseNumber(value) ?? 1) > 0
+      : RateLimitHeaders.parseRetryAfterSeconds(value, { nowMillis, dateHeader: headers["date"] }) !== undefined
+    const why = /[a-z]{3}/i.test(value) ? "it has passed" : "no wait"
+    return isWait ? [] : [`Passed over: ${name}: ${shown(value, mostRaw)} (${why}).`]
+  })
+
+/** Are there limits that do not count because of the answer's age? */
+const isFromCache = (answer: AnswerFile.Answer, profile: ProviderProfile.ProviderProfile): boolean => {
+  const { age, ...headers } = answer.headers
+  if (age === undefined || !((RateLimitHeaders.parseNumber(age) ?? 0) > 0)) return false
+  const { limits, policies } = profile.read({ ...answer, headers, nowMillis: 0 })
+  return limits.length > 0 || policies.length > 0
+}
+
+/** What would be told by a body that is not there. */
+const missing = ({ body, unread }: AnswerFile.Answer, { error }: Outcome.Outcome): ReadonlyArray<string> => {
+  if (unread !== undefined) {
+    return [`The body is compressed (${shown(unread, mostName)}) and was not read; curl --compressed shows it.`]
+  }
+  if (body !== undefined && !(typeof body === "string" && body.trim() === "")) return []
+  switch (error?.reason._tag) {
+    case "RateLimited":
+      return ["No body was given, so a spent budget cannot be told from a throttle."]
+    case "PermissionDenied":
+      return ["No body was given, so a limit cannot be told from a lack of rights."]
+    default:
+      return []
+  }
+}
+
+/** A status under which the provider has not answered the call. */
+const isNoAnswer = (status: number, { error }: Outcome.Outcome): boolean =>
+  error === undefined && (status < 200 || (status >= 300 && status < 400))
+
+const headline = (status: number, outcome: Outcome.Outcome): string => {
+  const { error, reading } = outcome
   const hint = reading.retryAfterSeconds === undefined
     ? undefined
-    : `${span(reading.retryAfterSeconds)} (${cut(reading.retryAfterSource ?? "?", mostRaw)})`
+    : `${LimitTable.span(reading.retryAfterSeconds)} (${shown(reading.retryAfterSource ?? "?", mostRaw)})`
+  if (isNoAnswer(status, outcome)) {
+    if (status === 304) return "304: not changed, no answer in it."
+    return redirects.includes(status)
+      ? `${status}: a redirect, no answer yet (curl -L follows it).`
+      : `${status}: no answer yet.`
+  }
   if (error === undefined) return `${status} ok.${hint === undefined ? "" : ` It asks to wait ${hint}.`}`
   const { reason } = error
-  const sum = reason.dimension === undefined ? "" : ` (${sumName(reason.dimension)})`
+  const sum = reason.dimension === undefined ? "" : ` (${LimitTable.sumName(reason.dimension)})`
+  const asks = hint === undefined ? "" : `; it asks to wait ${hint}`
   const again = reason.retryable
     ? `May be sent again${hint === undefined ? "" : `, after ${hint}`}.`
-    : `Not to be sent again${hint === undefined ? "" : `; it asks to wait ${hint}`}.`
+    : outcome.final
+    ? `Not to be sent again${asks}.`
+    : `Sending it again seldom helps${asks}.`
   return `${status} ${classifications[reason._tag]}: ${doing(reason)}${sum}. ${again}`
 }
 
@@ -155,135 +251,58 @@ const action = (outcome: Outcome.Outcome): string => {
 
 /** How a call is tried again, and what that does to the pace. */
 const trying = ({ _tag, dimension, retryAfterMillis }: Outcome.Outcome, { retryable }: ApiError.Reason): string => {
-  const waits = retryAfterMillis === undefined ? "backs off" : `waits ${span(retryAfterMillis / 1000)}`
+  const waits = retryAfterMillis === undefined ? "backs off" : `waits ${LimitTable.span(retryAfterMillis / 1000)}`
   const long = (retryAfterMillis ?? 0) >= hourMillis ? " (evenkeel run stops, and says when to continue)" : ""
   switch (_tag) {
     case "Limited": {
       // Fewer requests are also fewer calls in flight.
-      const sum = dimension === undefined || dimension === "concurrency" ? "requests" : sumName(dimension)
+      const sum = dimension === undefined || dimension === "concurrency" ? "requests" : LimitTable.sumName(dimension)
       return `Evenkeel ${waits}${long}, sends it again, and lowers the pace of ${sum.replace(/^\w+put /, "")}.`
     }
     case "Overloaded":
-      return `Evenkeel ${waits}${long} and sends it again. ` +
-        "It is short capacity, no limit: what was learned of the limits stays."
+      return `Evenkeel ${waits}${long} and sends it again. What was learned of the limits stays.`
     case "Unknown":
       return "It may have run and been billed: Evenkeel sends it again only where that is said to be harmless " +
         "(evenkeel run: unless --no-retry-unknown). The pace stays as it is."
     default: {
-      const doubt = retryable ? "" : ", though that seldom helps"
-      return `Evenkeel ${waits} and sends it again, a few times${doubt}. The pace stays as it is.`
+      const first = retryable || retryAfterMillis !== undefined ? `${waits} and ` : ""
+      return `Evenkeel ${first}sends it again a few times${retryable ? "" : " all the same"}. The pace stays as it is.`
     }
   }
 }
 
 const closing = ({ forMillis, reason, scope }: Outcome.Closure): string => {
-  const time = forMillis === Infinity ? "" : ` for ${span(forMillis / 1000)}`
+  const time = forMillis === Infinity ? "" : ` for ${LimitTable.span(forMillis / 1000)}`
   const whom = scope === "credential" ? "with this API key" : "to this model"
   return `Evenkeel sends nothing more ${whom}${time}: ${causes[reason]}.`
 }
 
 const learning = ({ limits, retryAfterSeconds }: Outcome.Reading): string => {
-  const paces = limits.some(({ dimension, limit, windowSeconds = 0 }) =>
-    limit !== undefined && (dimension === "requests" || dimension === "tokens") && windowSeconds < budgetSeconds
-  )
-  const pace = paces ? "Evenkeel paces by its limits." : "It tells no rate to pace by: Evenkeel finds one by trying."
+  const told = limits.filter(({ limit }) => limit !== undefined)
+  const isPaced = ({ dimension, windowSeconds = 0 }: Outcome.LimitReading) =>
+    (dimension === "requests" || dimension === "tokens") && windowSeconds < budgetSeconds
+  const isSum = ({ dimension }: Outcome.LimitReading) => dimension !== "other" && dimension !== "concurrency"
+  const pace = told.some(isPaced)
+    ? "Evenkeel paces by its limits."
+    : told.some(isSum)
+    ? "Evenkeel does not pace by these limits (an hour or longer, or of input or output alone): it finds a rate by trying."
+    : "It tells no rate to pace by: Evenkeel finds one by trying."
   return retryAfterSeconds === undefined ? pace : `On a success that stops nothing. ${pace}`
 }
 
-/** One row for each limit, first those that the sums are known by; no column of which nothing is known. */
-const table = (limits: ReadonlyArray<Outcome.LimitReading>): string => {
-  if (limits.length === 0) return ""
-  const ordered = [...limits].sort((one, other) => rank(one) - rank(other))
-  const rows = ordered.slice(0, mostRows).map((limit) => [
-    rowName(limit),
-    limit.limit === undefined ? "-" : figure(limit.limit) + perWindow(limit.windowSeconds),
-    limit.ratePerSecond === undefined ? "-" : figure(limit.ratePerSecond),
-    limit.remaining === undefined ? "-" : figure(limit.remaining),
-    limit.resetSeconds === undefined ? "-" : span(limit.resetSeconds)
-  ])
-  const known = [0, 1, 2, 3, 4].filter((column) => rows.some((row) => row[column] !== "-"))
-  const all = [["sum", "limit", "per second", "remaining", "reset"], ...rows].map((row) =>
-    known.map((column) => row[column]!)
-  )
-  const longest = known.map((_, column) => Math.max(...all.map((row) => row[column]!.length)))
-  const room = columns - longest.slice(1).reduce((width, each) => width + 2 + each, 2)
-  for (const row of all) row[0] = shortened(row[0]!, Math.max(mostName, room))
-  const widths = known.map((_, column) => Math.max(...all.map((row) => row[column]!.length)))
-  const lines = all.map((row) => `  ${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ")}`.trimEnd())
-  const left = limits.length - rows.length
-  return [...lines, ...(left > 0 ? [`  and ${left} more`] : [])].join("\n")
-}
-
-const rank = ({ aside, dimension }: Outcome.LimitReading): number =>
-  dimensions.indexOf(dimension) + (aside === true ? dimensions.length : 0)
-
-const rowName = ({ aside, dimension, policy }: Outcome.LimitReading): string => {
-  if (dimension === "other") return cut(policy ?? "other", mostName)
-  const beside = policy === undefined ? (aside === true ? " (beside)" : "") : ` (${cut(policy, mostName)})`
-  return sumName(dimension) + beside
-}
-
-/** Limits that are declared, and not in the table. */
-const declared = (policies: ReadonlyArray<Outcome.Policy>, limits: ReadonlyArray<Outcome.LimitReading>): string => {
-  const untold = policies.filter(({ limit, name }) =>
-    !limits.some((each) => each.limit === limit && (name === undefined || each.policy === name))
-  )
-  if (untold.length === 0) return ""
-  const list = untold.slice(0, mostRows).map(({ limit, name, unit, windowSeconds }) =>
-    `${figure(limit)} ${cut(unit ?? "requests", mostName)}${perWindow(windowSeconds)}` +
-    (name === undefined ? "" : ` (${cut(name, mostName)})`)
-  )
-  return wrapped(`Also declared: ${list.join(", ")}.`)
-}
-
-/** The provider's own words. */
-const saying = ({ code, message, type }: ApiError.Reason): string => {
+/** The words of whoever answered: the provider, or something in front of it. */
+const saying = ({ attribution, code, message, type }: ApiError.Reason): string => {
   const names = Object.entries({ type, code }).flatMap(([name, told]) =>
-    told === undefined || told === "" ? [] : [`${name} ${cut(told, mostRaw)}`]
+    told === undefined || told === "" ? [] : [`${name} ${shown(told, mostRaw)}`]
   )
-  const sentence = cut(masked(message.replace(/\s+/g, " ").trim()), mostMessage)
+  const sentence = shown(message.replace(/\s+/g, " ").trim(), mostMessage)
   const parts = [sentence === "" ? "" : `"${sentence}"`, names.length === 0 ? "" : `(${names.join(", ")})`]
   const said = parts.filter((part) => part !== "").join(" ")
-  return said === "" ? "" : wrapped(`The provider says: ${said}`)
+  return said === "" ? "" : wrapped(`The ${attribution === "edge" ? "answer" : "provider"} says: ${said}`)
 }
 
 const classificationOf = (reason: ApiError.Reason | undefined): string =>
   reason === undefined ? "ok" : classifications[reason._tag]
-
-const sumName = (dimension: Dimension): string =>
-  dimension === "inputTokens" ? "input tokens" : dimension === "outputTokens" ? "output tokens" : dimension
-
-const perWindow = (seconds: number | undefined): string =>
-  seconds === undefined ? "" : ` per ${windowNames.get(seconds) ?? span(seconds)}`
-
-const figure = (value: number): string =>
-  value > 0 && value < 0.001 ? "<0.001" : String(Math.round(value * 1000) / 1000)
-
-/** 90 as `90 s`, 903 as `15 min 3 s`, 15420 as `4 h 17 min`, 200000 as `2 d 8 h`. */
-const span = (seconds: number): string => {
-  if (seconds < 120) return `${figure(seconds)} s`
-  const whole = Math.round(seconds)
-  const [size, name, partSize, partName] = whole < 7_200
-    ? [60, "min", 1, "s"] as const
-    : whole < 172_800
-    ? [3_600, "h", 60, "min"] as const
-    : [86_400, "d", 3_600, "h"] as const
-  const part = Math.floor((whole % size) / partSize)
-  return `${Math.floor(whole / size)} ${name}${part === 0 ? "" : ` ${part} ${partName}`}`
-}
-
-/** Text of the answer, cut and made harmless. */
-const cut = (text: string, most: number): string => shortened(AnswerFile.printable(text.slice(0, 2 * most)), most)
-
-const shortened = (text: string, most: number): string => {
-  if (text.length <= most) return text
-  // No half of a character that takes two.
-  return `${text.slice(0, most - 3).replace(/[\uD800-\uDBFF]$/, "")}...`
-}
-
-/** Some providers repeat the key that they refuse. */
-const masked = (text: string): string =>
-  text.replace(/\b(?:bearer \S+|(?:sk|pk|gsk|tgp|xai|hf|ghp)[-_][\w*-]{6,}|AIza[\w*-]{8,})/gi, "[key]")
 
 /** Lines of at most 80 columns, all but the first indented. A longer word is cut in two. */
 const wrapped = (text: string): string => {
@@ -327,12 +346,18 @@ const doers: Readonly<Record<ApiError.Attribution, string>> = {
 
 const causes: Readonly<Record<Outcome.Closure["reason"], string>> = {
   "quota": "the quota is spent",
-  "payment": "there is no money left",
+  "payment": "its money or spending limit is used up",
   "unauthorized": "it is not accepted",
-  "unknown model": "the provider does not know it"
+  "unknown model": "the provider does not serve it to this key"
 }
 
-const windowNames: ReadonlyMap<number, string> = new Map([[1, "s"], [60, "min"], [3_600, "h"], [86_400, "day"]])
+const shown = StrangerText.shown
+
+/** Headers that say how long to wait, the most trusted last. */
+const hintNames: ReadonlyArray<string> = ["retry-after", "x-ms-retry-after-ms", "retry-after-ms"]
+
+/** Statuses that say where else to ask. */
+const redirects: ReadonlyArray<number> = [301, 302, 303, 307, 308]
 
 /** The width of a terminal that nobody has made wider. */
 const columns = 80
@@ -340,18 +365,8 @@ const columns = 80
 /** A word, or as much of a long one as a line holds beside its indent. */
 const longWord = /.{1,78}/gsu
 
-/** Characters shown of the name of a limit, a unit or a provider. */
+/** Characters shown of the name of a provider or a coding. */
 const mostName = 24
-
-/** The order of the rows. */
-const dimensions: ReadonlyArray<Outcome.LimitReading["dimension"]> = [
-  "requests",
-  "tokens",
-  "inputTokens",
-  "outputTokens",
-  "concurrency",
-  "other"
-]
 
 /** Limits of an hour or longer are budgets, which the controller does not pace by. */
 const budgetSeconds = 3_600
@@ -362,8 +377,8 @@ const mostRaw = 60
 /** Characters shown of the provider's message: three lines. */
 const mostMessage = 240
 
-/** Rows of a table; no answer seen has as many. */
-const mostRows = 20
+/** Headers shown that could not be read. */
+const mostMalformed = 20
 
 /** A wait of an hour stops a run. An hour later, a figure that is measured from the clock is another. */
 const hourMillis = 3_600_000

@@ -3,7 +3,6 @@
  *
  * Here belong the command's flags and its output. Reading answers is `AnswerFile`'s, the words are `Explanation`'s.
  */
-import * as ProviderProfile from "@evenkeel/core/ProviderProfile"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Clock from "effect/Clock"
@@ -13,6 +12,7 @@ import * as Option from "effect/Option"
 import * as AnswerFile from "./AnswerFile.ts"
 import * as Explanation from "./Explanation.ts"
 import * as FlagText from "./FlagText.ts"
+import * as Target from "./Target.ts"
 
 const flags = {
   file: Argument.String("FILE").pipe(
@@ -44,7 +44,7 @@ export const explainCommand = Command.make("explain", flags, (typed) => explain(
 )
 
 const explain = Effect.fnUntraced(function*(typed: Command.Command.Config.Infer<typeof flags>) {
-  const profile = yield* readProvider(typed.provider)
+  const profile = Option.isNone(typed.provider) ? undefined : yield* Target.profileNamed(typed.provider.value)
   const nowMillis = yield* readNow(typed.now)
   const path = Option.getOrElse(typed.file, () => "-")
   if (path === "-" && process.stdin.isTTY) {
@@ -57,20 +57,13 @@ const explain = Effect.fnUntraced(function*(typed: Command.Command.Config.Infer<
     process.exit(0)
   })
   const clockMillis = yield* Clock.currentTimeMillis
-  yield* Effect.forEach(answers, (answer, index) => {
-    const explanation = Explanation.make(answer, { profile, nowMillis, clockMillis })
+  const explanations = answers.map((answer) => Explanation.make(answer, { profile, nowMillis, clockMillis }))
+  const showsReader = new Set(explanations.map(({ reader }) => reader)).size > 1
+  yield* Effect.forEach(explanations, (explanation, index) => {
     if (typed.json) return Console.log(Explanation.json(explanation))
-    if (answers.length === 1) return Console.log(Explanation.words(explanation))
-    return Console.log(`${index === 0 ? "" : "\n"}${Explanation.words(explanation, `#${index + 1} `)}`)
+    const label = explanations.length === 1 ? "" : `#${index + 1} `
+    return Console.log(`${index === 0 ? "" : "\n"}${Explanation.words(explanation, { label, showsReader })}`)
   }, { discard: true })
-})
-
-const readProvider = Effect.fnUntraced(function*(typed: Option.Option<string>) {
-  if (Option.isNone(typed)) return undefined
-  const found = ProviderProfile.named(typed.value)
-  if (found !== undefined) return found
-  const names = [...ProviderProfile.all, ProviderProfile.generic].map(({ name }) => name)
-  return yield* FlagText.mistake("provider", `"${typed.value}" is not one of ${names.join(", ")}`)
 })
 
 const readNow = Effect.fnUntraced(function*(typed: Option.Option<string>) {
