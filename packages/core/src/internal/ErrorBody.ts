@@ -87,15 +87,16 @@ export const open = (body: unknown, headers: Readonly<Record<string, string | un
  * **Details**
  *
  * The record of a job (`id` with `object` or `status`, and no choices) holds what became of the job, and is no error of the
- * call that asked for it; an error without a word or a number in it is none, and so is one item of several.
+ * call that asked for it; an event of a stream is no record. An error without a word or a number in it is none, and so is
+ * one item of several.
  */
-export const isError = (json: unknown): boolean => {
+export const isError = (json: unknown, options: { readonly isEvent: boolean }): boolean => {
   if (Array.isArray(json) && json.length !== 1) return false
   const root = rootOf(json)
   const error = member(root, "error")
   if (member(root, "type") === "error" || errorOfPart(root) !== undefined) return true
   if (exceptions.some((name) => Predicate.isObject(member(root, name)))) return true
-  if (isTold(error)) return !isRecord(root)
+  if (isTold(error)) return options.isEvent || !isRecord(root)
   if (typeof error === "string" && error !== "") {
     return Object.keys(Predicate.isObject(root) ? root : {}).every((name) => bareMembers.includes(name))
   }
@@ -184,7 +185,7 @@ const errorOfPart = (root: unknown): unknown =>
     member(root, "type") === "response.failed" ? member(root, "response") : undefined
   ]
     .map((part) => member(part, "error"))
-    .find(Predicate.isObject)
+    .find(isTold)
 
 /** The names of the trouble, in the order in which they are trusted. */
 const namesIn = (root: unknown, error: unknown): ReadonlyArray<unknown> => {

@@ -111,7 +111,7 @@ const troubleWithin = ({ body, headers, stream }: Answer): Trouble | undefined =
     return undefined
   }
   const json = ErrorBody.parsed(body)
-  if (!ErrorBody.isError(json)) return undefined
+  if (!ErrorBody.isError(json, { isEvent: false })) return undefined
   const hasPart = ["choices", "usage"].some((name) => Predicate.isObject(ErrorBody.member(json, name)))
   return { json, begun: false, hasPart, isStream: false }
 }
@@ -121,7 +121,7 @@ const errorOfChunk = ({ data, name }: Chunk): unknown => {
   if (typeof data === "string" && !/error|exception/i.test(data) && name !== "error") return undefined
   const json = ErrorBody.parsed(data)
   if (json === undefined) return name === "error" ? data : undefined
-  return ErrorBody.isError(json) || name === "error" ? json : undefined
+  return ErrorBody.isError(json, { isEvent: true }) || name === "error" ? json : undefined
 }
 
 const refusalOf = (answer: Answer): Refusal => {
