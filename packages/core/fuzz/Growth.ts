@@ -60,9 +60,7 @@ const modules = [
   ..."Verdict ErrorBody LimitNames IetfFields WireGrammar EventStream CallCost".split(" ").map((name) =>
     `internal/${name}`
   ),
-  ..."anthropic azure bedrock generic google groq http-apis models openai openrouter together".split(" ").map((name) =>
-    `profiles/${name}`
-  )
+  ...Fs.readdirSync(new URL("../src/profiles", import.meta.url)).map((name) => `profiles/${name.slice(0, -3)}`)
 ]
 
 /** The regular expressions that are written in the modules. */

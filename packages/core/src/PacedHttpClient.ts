@@ -11,6 +11,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Sse from "effect/encoding/Sse"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import type { HttpClientRequest } from "effect/http/HttpClientRequest"
@@ -267,7 +268,7 @@ const demandOf = (
 ): Effect.Effect<{ readonly demand: Demand.Demand; readonly profile: ProviderProfile.ProviderProfile }> =>
   Effect.withFiber((fiber) => {
     const call = fiber.getRef(CurrentCall)
-    const profile = options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request)
+    const profile = profileIn(fiber, request, options)
     const body = call.requestBody ?? (call.cost === undefined || call.model === undefined ? bodyOf(request) : undefined)
     const credential = Credential.digest(secretOf(request))
     const key = profile.keyOf({
@@ -324,7 +325,7 @@ const buffered = (
   Effect.flatMap(response.text, (text) => {
     // A redirect, which is not followed, is an answer without one.
     const isWanted = response.status < 300 && (options?.body === "json" || isJson(response))
-    const json = isWanted ? PacedResponse.parse(text) : null
+    const json = isWanted ? parse(text) : null
     if (json === undefined) {
       conclude(notJson(response))
       return Effect.succeed(response)
@@ -406,12 +407,16 @@ const profileFor = (
   request: HttpClientRequest,
   options: { readonly profile?: ProviderProfile.ProviderProfile | undefined } | undefined
 ): Effect.Effect<ProviderProfile.ProviderProfile> =>
-  Effect.withFiber((fiber) =>
-    Effect.succeed(options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ?? profileOf(request))
-  )
+  Effect.withFiber((fiber) => Effect.succeed(profileIn(fiber, request, options)))
 
-const profileOf = (request: HttpClientRequest): ProviderProfile.ProviderProfile =>
-  ProviderProfile.forHost(urlOf(request).hostname)
+/** The profile that was given, else the one in force, else that of the host. */
+const profileIn = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  request: HttpClientRequest,
+  options: { readonly profile?: ProviderProfile.ProviderProfile | undefined } | undefined
+): ProviderProfile.ProviderProfile =>
+  options?.profile ?? fiber.getRef(ProviderProfile.CurrentProfile) ??
+    ProviderProfile.forHost(urlOf(request).hostname)
 
 const urlOf = (request: HttpClientRequest): URL => URL.canParse(request.url) ? new URL(request.url) : nowhere
 
@@ -425,8 +430,17 @@ const secretOf = ({ headers }: HttpClientRequest): string => {
 
 const bodyOf = (request: HttpClientRequest): unknown =>
   request.body._tag === "Uint8Array" && request.body.body.byteLength <= maxRequestBody
-    ? PacedResponse.parse(new TextDecoder().decode(request.body.body))
+    ? parse(new TextDecoder().decode(request.body.body))
     : undefined
+
+/** The value of a JSON text; undefined when it is none. */
+const parse = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
 
 const isEvents = (response: HttpClientResponse): boolean =>
   (response.headers["content-type"] ?? "").includes("text/event-stream")

@@ -66,10 +66,10 @@ export interface Charging {
  *
  * `aliases` are other names that people use for it, in small letters. `origins` are its host names, `*` for any part; keys
  * use the first, unless it has a `*`: such hosts are limited each by itself. `modelIn` finds the model in the path of a URL,
- * where bodies do not tell it. `dialectFor` chooses a dialect by the names that a response carries, where that differs. `limited` are the sums
- * that it limits. `attributionOf429` is whose doing a 429 is that says nothing more. `requestIdHeaders` are those that name
- * a call. `idempotencyHeader` is where a key goes that lets a call be sent again unharmed; hardly any provider of models
- * has one.
+ * where bodies do not tell it. `dialectFor` chooses a dialect by the names that a response carries, where that differs.
+ * `limited` are the sums that it limits. `attributionOf429` is whose doing a 429 is that says nothing more.
+ * `requestIdHeaders` are those that name a call. `idempotencyHeader` is where a key goes that lets a call be sent again
+ * unharmed; hardly any provider of models has one.
  */
 export interface Ways {
   readonly name: string

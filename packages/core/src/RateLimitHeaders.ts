@@ -522,8 +522,7 @@ const byStandard = (
 /** The trio of the older drafts has its window in the policy of the same figure. */
 const joined = (limit: LimitReading, policies: ReadonlyArray<Policy>): LimitReading => {
   if (limit.dimension !== "requests" || limit.limit === undefined || limit.windowSeconds !== undefined) return limit
-  const windowSeconds = IetfFields.policyOfFigure(limit.limit, policies)?.windowSeconds
-  return windowSeconds === undefined ? limit : { ...limit, windowSeconds, ratePerSecond: limit.limit / windowSeconds }
+  return { ...limit, ...IetfFields.toldOfFigure(limit.limit, policies) }
 }
 
 const malformed = (look: Look, name: string, raw: string): void => {

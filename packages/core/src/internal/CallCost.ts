@@ -10,7 +10,7 @@
  */
 import { type Cost, oneRequest } from "../Demand.ts"
 import type { Charging } from "../ProviderWays.ts"
-import { member, parsed } from "./ErrorBody.ts"
+import { isPresent, member, parsed } from "./ErrorBody.ts"
 
 /** What a call did use: input with what came from a cache, and of that how much. */
 export interface Usage extends Partial<Cost> {
@@ -103,8 +103,6 @@ const measure = (value: unknown, size: { units: number; visits: number }, depth:
   else if (Array.isArray(value)) { for (const each of value) measure(each, size, depth + 1) }
   else if (isPresent(value)) { for (const name of partMembers) measure(member(value, name), size, depth + 1) }
 }
-
-const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
 
 /** The first that is a count. */
 const countOf = (values: ReadonlyArray<unknown>): number | undefined => {

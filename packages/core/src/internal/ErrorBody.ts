@@ -386,7 +386,8 @@ export const figureOf = (value: unknown): number | undefined => {
   return size === 0 ? 0 : size >= leastFigure && size <= mostFigure ? figure : undefined
 }
 
-const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
+/** Is there anything? Providers also write nothing as null and as an empty text. */
+export const isPresent = (value: unknown): boolean => value !== undefined && value !== null && value !== ""
 
 const firstOf = <A, B>(values: ReadonlyArray<A>, pick: (value: A) => B | undefined): B | undefined => {
   for (const value of values) {

@@ -194,17 +194,19 @@ const combined = (text: string, policies: ReadonlyArray<Policy>): ReadonlyArray<
     ...(limit === undefined ? {} : { limit }),
     ...(remaining === undefined ? {} : { remaining }),
     ...(resetSeconds === undefined ? {} : { resetSeconds }),
-    ...told(policyOfFigure(limit, policies))
+    ...toldOfFigure(limit, policies)
   }]
 }
 
-/** Older drafts join a limit to its policy by its figure. */
-export const policyOfFigure = (limit: number | undefined, policies: ReadonlyArray<Policy>): Policy | undefined => {
+/** What the policy of a limit tells: older drafts join them by their figure. */
+export const toldOfFigure = (limit: number | undefined, policies: ReadonlyArray<Policy>): Told => {
   const same = policies.filter((policy) => policy.limit === limit && policy.name === undefined)
-  return same.length === 1 ? same[0] : undefined
+  return told(same.length === 1 ? same[0] : undefined)
 }
 
-const told = (policy: Policy | undefined): Pick<LimitReading, "limit" | "windowSeconds" | "ratePerSecond"> =>
+type Told = Pick<LimitReading, "limit" | "windowSeconds" | "ratePerSecond">
+
+const told = (policy: Policy | undefined): Told =>
   policy === undefined
     ? {}
     : policy.windowSeconds === undefined

@@ -91,15 +91,6 @@ export const readBounded = (
     })
   })
 
-/** The value of a JSON text; undefined when it is none. */
-export const parse = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
 /** The same response with a body that is at hand. */
 const withBytes = (
   response: HttpClientResponse.HttpClientResponse,

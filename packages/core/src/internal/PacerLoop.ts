@@ -345,9 +345,8 @@ export class PacerLoop {
   }
 
   verdict(key: PacedKey.PacedKey, reservation: PacedKey.Reservation, outcome: Outcome.Outcome, revises = false): void {
-    if ((reservation.verdict?._tag === "Accepted") !== revises || (reservation.verdict !== undefined && !revises)) {
-      return
-    }
+    const isDue = revises ? reservation.verdict?._tag === "Accepted" : reservation.verdict === undefined
+    if (!isDue) return
     const now = this.now()
     const reason = PacedKey.takeVerdict(key, reservation, outcome, now)
     this.services.telemetry.attempted(reservation.call.demand, outcome, revises)

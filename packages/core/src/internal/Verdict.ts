@@ -44,8 +44,9 @@ export const classify = (ways: Ways, signs: ReadonlyArray<Sign>, answer: Answer)
   if (answer.status < 400) {
     const trouble = troubleWithin(answer)
     if (trouble === undefined) return Outcome.accepted({ reading: readSuccess(ways, answer) })
-    const refusal = refusalOf({ ...answer, body: trouble.json })
-    const reading = readRefusal(ways, { ...answer, body: trouble.json }, refusal)
+    const within = { ...answer, body: trouble.json }
+    const refusal = refusalOf(within)
+    const reading = readRefusal(ways, within, refusal)
     const told = judge(ways, signs, refusal, reading)
     // Under a success it may have run, and where a part of an answer came with it, it has.
     const hasRun = told.outcome === Outcome.failed || trouble.hasPart
@@ -295,10 +296,7 @@ const byKind = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict
  * back within minutes is a throttle.
  */
 const budget = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined => {
-  const long = reading.limits.find((limit) =>
-    limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds &&
-    !((limit.resetSeconds ?? Infinity) < soonSeconds)
-  )
+  const long = reading.limits.find((limit) => isSpent(limit) && !((limit.resetSeconds ?? Infinity) < soonSeconds))
   if (long === undefined && (refusal.windowSeconds ?? 0) < daySeconds) return undefined
   // A day that slides gives a place back with each of yesterday's calls, and says so.
   const isSliding = long === undefined && !refusal.isQuotaId && (reading.retryAfterSeconds ?? Infinity) < shortestReset
@@ -308,12 +306,16 @@ const budget = (refusal: Refusal, reading: Outcome.Reading): Verdict | undefined
 
 /** Closes the key for what is left of the period; for a day when nobody says, or only a hint that can be none of a day. */
 const spent = (reading: Outcome.Reading, dimension: Dimension | undefined): Verdict => {
-  const resets = reading.limits.filter((limit) => limit.remaining === 0 && (limit.windowSeconds ?? 0) >= daySeconds)
+  const resets = reading.limits.filter(isSpent)
   const hint = reading.retryAfterSeconds ?? 0
   const reset = Math.max(0, ...resets.map((limit) => limit.resetSeconds ?? 0))
   const seconds = reset > 0 ? reset : hint >= shortestReset ? hint : daySeconds
   return { ...spentBudget, dimension, closes: { scope: "key", forMillis: seconds * 1000, reason: "quota" } }
 }
+
+/** Nothing is left of a limit of a day or longer. */
+const isSpent = ({ remaining, windowSeconds }: Outcome.LimitReading): boolean =>
+  remaining === 0 && (windowSeconds ?? 0) >= daySeconds
 
 const byStatus = (ways: Ways, refusal: Refusal, reading: Outcome.Reading): Verdict => {
   const { isEdge, isJson, kinds, message, status, upstream } = refusal

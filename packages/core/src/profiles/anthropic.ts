@@ -13,17 +13,13 @@
  *
  * platform.claude.com (rate limits, errors), `@anthropic-ai/sdk` 1.11, recorded responses of 2024 to 2026, and reports.
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** Anthropic's ways. */
-export const ways: Ways = {
-  name: "anthropic",
+export const ways: Ways = usual("anthropic", ["api.anthropic.com"], {
   aliases: ["claude"],
-  origins: ["api.anthropic.com"],
   dialect: {
-    name: "anthropic",
     windows: { requests: 60, tokens: 60, inputTokens: 60, outputTokens: 60 },
-    refusals: [429],
     // The one header that a subscription's 429 may carry.
     resetHint: "anthropic-ratelimit-unified-reset"
   },
@@ -41,6 +37,5 @@ export const ways: Ways = {
     { status: 400, message: /^prompt is too long: \d+ tokens > \d+ maximum/, means: "ContextLength" }
   ],
   attributionOf429: "unknown",
-  requestIdHeaders: ["request-id"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["request-id"]
+})

@@ -13,7 +13,7 @@
  * learn.microsoft.com (quotas and limits of Azure OpenAI; API Management policies for quotas), recorded responses of 2024
  * to 2026, where 120 per minute with one used resets in "500".
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 import type { Dialect, Headers } from "../RateLimitHeaders.ts"
 
 /** How resets are written where the period of renewal is told. */
@@ -27,14 +27,11 @@ export const isRenewing = (headers: Headers): boolean =>
 const plain: Dialect = { name: "azure-openai", refusals: [429] }
 
 /** Azure OpenAI's ways. */
-export const ways: Ways = {
-  name: "azure-openai",
+export const ways: Ways = usual("azure-openai", ["*.openai.azure.com", "*.cognitiveservices.azure.com"], {
   aliases: ["azure"],
-  origins: ["*.openai.azure.com", "*.cognitiveservices.azure.com"],
   modelIn: /\/deployments\/([^/]+)/,
   dialect: plain,
   dialectFor: (headers) => (isRenewing(headers) ? renewing : plain),
-  limited: ["requests", "tokens"],
   charging: { admission: "input and bound", settlement: "reserved", cachedInput: "counts", refusals: "unknown" },
   signs: [
     // API Management in front of it: a spent quota is a 403, and a rate a 429.
@@ -42,10 +39,8 @@ export const ways: Ways = {
     { message: /\bsystem is (?:currently )?experiencing high demand\b/i, means: "Overloaded" },
     { message: /^The service is temporarily unable to process your request\b/, means: "Overloaded" }
   ],
-  attributionOf429: "caller",
-  requestIdHeaders: ["apim-request-id", "x-request-id", "x-ms-request-id"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["apim-request-id", "x-request-id", "x-ms-request-id"]
+})
 
 /** The ways of Azure's inference API, which GitHub Models is as well. */
 export const inference: Ways = {

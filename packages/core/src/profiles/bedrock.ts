@@ -13,16 +13,15 @@
  *
  * docs.aws.amazon.com/bedrock (quotas and token burndown, API reference), and reports.
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** Amazon Bedrock's ways. */
-export const ways: Ways = {
-  name: "aws-bedrock",
+export const ways: Ways = usual("aws-bedrock", [
+  "bedrock-runtime.*.amazonaws.com",
+  "bedrock-runtime-fips.*.amazonaws.com"
+], {
   aliases: ["bedrock"],
-  origins: ["bedrock-runtime.*.amazonaws.com", "bedrock-runtime-fips.*.amazonaws.com"],
   modelIn: /\/model\/([^/]+)/,
-  dialect: { name: "aws-bedrock", refusals: [429] },
-  limited: ["requests", "tokens"],
   charging: { admission: "input and bound", settlement: "used", cachedInput: "free", refusals: "unknown" },
   signs: [
     { kind: "ServiceQuotaExceededException", means: "RateLimited" },
@@ -30,7 +29,5 @@ export const ways: Ways = {
     { kind: "ModelStreamErrorException", means: "ServerError" },
     { kind: "ModelTimeoutException", means: "Timeout" }
   ],
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-amzn-requestid"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["x-amzn-requestid"]
+})

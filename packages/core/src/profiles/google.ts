@@ -12,15 +12,16 @@
  *
  * ai.google.dev/gemini-api/docs/rate-limits, cloud.google.com (provisioned throughput), google.rpc, and reports.
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** The ways of Gemini and Vertex AI. */
-export const ways: Ways = {
-  name: "google-gemini",
+export const ways: Ways = usual("google-gemini", [
+  "generativelanguage.googleapis.com",
+  "aiplatform.googleapis.com",
+  "*.aiplatform.googleapis.com"
+], {
   aliases: ["google-vertex", "gemini", "vertex"],
-  origins: ["generativelanguage.googleapis.com", "aiplatform.googleapis.com", "*.aiplatform.googleapis.com"],
   modelIn: /\/models\/([^/:]+)/,
-  dialect: { name: "google-gemini", refusals: [429] },
   limited: ["requests", "inputTokens"],
   charging: { admission: "input", settlement: "used", cachedInput: "counts", refusals: "unknown" },
   signs: [
@@ -33,6 +34,5 @@ export const ways: Ways = {
     }
   ],
   attributionOf429: "unknown",
-  requestIdHeaders: ["x-request-id", "x-goog-request-id"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["x-request-id", "x-goog-request-id"]
+})

@@ -12,18 +12,13 @@
  *
  * console.groq.com/docs/rate-limits, recorded responses of 2024 and 2025, and reports.
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** Groq's ways. */
-export const ways: Ways = {
-  name: "groq",
-  origins: ["api.groq.com"],
-  dialect: { name: "groq", windows: { requests: 86_400, tokens: 60 }, refusals: [429] },
-  limited: ["requests", "tokens"],
+export const ways: Ways = usual("groq", ["api.groq.com"], {
+  dialect: { windows: { requests: 86_400, tokens: 60 } },
   charging: { admission: "input and bound", settlement: "used", cachedInput: "free", refusals: "unknown" },
   // The capacity of its flexible tier.
   signs: [{ status: 498, means: "Overloaded" }],
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-request-id", "x-groq-request-id"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["x-request-id", "x-groq-request-id"]
+})

@@ -13,20 +13,15 @@
  *
  * developers.openai.com (rate limits, error codes, flexible processing) and recorded responses of 2024 to 2026.
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** OpenAI's ways. */
-export const ways: Ways = {
-  name: "openai",
-  origins: ["api.openai.com", "*.api.openai.com"],
+export const ways: Ways = usual("openai", ["api.openai.com", "*.api.openai.com"], {
   dialect: {
-    name: "openai",
     resetForm: "duration",
     windows: { requests: "arithmetic", tokens: "arithmetic" },
-    refusals: [429],
     spelling: { requests: "x-ratelimit-{}-requests", tokens: "x-ratelimit-{}-tokens" }
   },
-  limited: ["requests", "tokens"],
   charging: {
     admission: "larger of input and bound",
     settlement: "reserved",
@@ -34,8 +29,5 @@ export const ways: Ways = {
     refusals: "count"
   },
   // Of the flexible tier, which runs on capacity that is left over.
-  signs: [{ status: 429, message: /^Resource Unavailable\b/i, means: "Overloaded", here: true }],
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-request-id"],
-  idempotencyHeader: undefined
-}
+  signs: [{ status: 429, message: /^Resource Unavailable\b/i, means: "Overloaded", here: true }]
+})

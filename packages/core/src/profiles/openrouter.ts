@@ -13,13 +13,10 @@
  *
  * openrouter.ai/docs (limits, errors), a recorded response, and reports.
  */
-import type { Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** OpenRouter's ways. */
-export const ways: Ways = {
-  name: "openrouter",
-  origins: ["openrouter.ai"],
-  dialect: { name: "openrouter", refusals: [429] },
+export const ways: Ways = usual("openrouter", ["openrouter.ai"], {
   limited: ["requests"],
   charging: { admission: "input and bound", settlement: "used", cachedInput: "counts", refusals: "unknown" },
   signs: [
@@ -31,7 +28,5 @@ export const ways: Ways = {
     { kind: "openrouter_workspace_budget", means: "QuotaExhausted" },
     { kind: "openrouter_key_limit", means: "QuotaExhausted" }
   ],
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-generation-id", "cf-ray"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["x-generation-id", "cf-ray"]
+})

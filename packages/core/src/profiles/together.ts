@@ -14,27 +14,19 @@
  * docs.together.ai (rate limits, error codes), its OpenAPI description, and a recorded response of June 2024. The 429 text
  * of 2024 prints "600 RPM (10 QPS)": limits are enforced per second.
  */
-import { usualCharging, type Ways } from "../ProviderWays.ts"
+import { usual, type Ways } from "../ProviderWays.ts"
 
 /** Together's ways. */
-export const ways: Ways = {
-  name: "together",
-  origins: ["api.together.xyz", "api.together.ai", "*.together.ai"],
+export const ways: Ways = usual("together", ["api.together.xyz", "api.together.ai", "*.together.ai"], {
   dialect: {
-    name: "together",
     resetForm: "seconds",
     windows: { requests: 1, tokens: 1 },
-    refusals: [429],
     resetHint: "x-ratelimit-reset",
     spelling: { requests: "x-ratelimit-{}", tokens: "x-tokenlimit-{}" }
   },
-  limited: ["requests", "tokens"],
-  charging: usualCharging,
   signs: [
     { status: 403, means: "ContextLength" },
     { status: 500, means: "ServerError", retryable: false }
   ],
-  attributionOf429: "caller",
-  requestIdHeaders: ["x-request-id", "x-together-traceid"],
-  idempotencyHeader: undefined
-}
+  requestIdHeaders: ["x-request-id", "x-together-traceid"]
+})

@@ -140,17 +140,17 @@ const parseCurl = (name: string, bytes: Buffer): ReadonlyArray<Answer> =>
   })
 
 const parseJson = (name: string, text: string): ReadonlyArray<Answer> => {
-  const whole = parsed(text)
+  const whole = AnswerParts.parsed(text)
   if (whole === undefined) {
     const lines = text.split("\n")
     const first = lines.find((line) => line.trim() !== "") ?? ""
-    if (parsed(first) === undefined) {
+    if (AnswerParts.parsed(first) === undefined) {
       throw AnswerParts.wrong(`${name}:${brokenLine(text)}`, `not valid JSON; ${jsonForms}`)
     }
     return lines.flatMap((line, index) => {
       if (line.trim() === "") return []
       const where = `${name}:${index + 1}`
-      const value = parsed(line)
+      const value = AnswerParts.parsed(line)
       if (value === undefined) throw AnswerParts.wrong(where, `not valid JSON; ${jsonForms}`)
       return [toAnswer(where, value.json)]
     })
@@ -216,15 +216,6 @@ const optional = <A>(
 const dateMillis = (date: string | undefined): number | undefined => {
   const millis = date === undefined || !date.endsWith(" GMT") ? NaN : Date.parse(date)
   return Number.isNaN(millis) ? undefined : millis
-}
-
-/** JSON in a box, since `null` is JSON as well; undefined when it is not valid. */
-const parsed = (text: string): { readonly json: unknown } | undefined => {
-  try {
-    return { json: JSON.parse(text) }
-  } catch {
-    return undefined
-  }
 }
 
 /** The line in which JSON breaks, the last one when it only ends too soon. Takes some 25 parses of a part. */

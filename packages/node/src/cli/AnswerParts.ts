@@ -29,6 +29,15 @@ export const put = (headers: Map<string, string>, field: string, value: string):
   headers.set(field, before === undefined ? value : `${before}, ${value}`)
 }
 
+/** JSON in a box, since `null` is JSON as well; undefined when it is not valid. */
+export const parsed = (text: string): { readonly json: unknown } | undefined => {
+  try {
+    return { json: JSON.parse(text) }
+  } catch {
+    return undefined
+  }
+}
+
 /** The error of an input: where, and what is wrong there. */
 export const wrong = (where: string, problem: string): UserError =>
   new UserError({ message: `${where}: ${problem}`, exitCode: 2 })

@@ -104,23 +104,24 @@ type Inflate = (bytes: Buffer, options: { readonly maxOutputLength: number; read
 const { BROTLI_OPERATION_FINISH, BROTLI_OPERATION_FLUSH, Z_FINISH, Z_SYNC_FLUSH, ZSTD_e_end, ZSTD_e_flush } =
   zlib.constants
 
-const gunzip: Inflate = (bytes, { isCut, maxOutputLength }) =>
-  zlib.gunzipSync(bytes, { maxOutputLength, finishFlush: isCut === true ? Z_SYNC_FLUSH : Z_FINISH })
+type Decompress = (bytes: Buffer, options: { readonly maxOutputLength: number; readonly finishFlush: number }) => Buffer
 
-const inflate: Inflate = (bytes, { isCut, maxOutputLength }) =>
-  zlib.inflateSync(bytes, { maxOutputLength, finishFlush: isCut === true ? Z_SYNC_FLUSH : Z_FINISH })
-
-const inflateRaw: Inflate = (bytes, { isCut, maxOutputLength }) =>
-  zlib.inflateRawSync(bytes, { maxOutputLength, finishFlush: isCut === true ? Z_SYNC_FLUSH : Z_FINISH })
-
-const unbrotli: Inflate = (bytes, { isCut, maxOutputLength }) =>
-  zlib.brotliDecompressSync(bytes, {
-    maxOutputLength,
-    finishFlush: isCut === true ? BROTLI_OPERATION_FLUSH : BROTLI_OPERATION_FINISH
+/** What is cut is flushed rather than finished, which would fail. */
+const inflater = (decompress: Decompress, finish: number, flush: number): Inflate => (bytes, options) =>
+  decompress(bytes, {
+    maxOutputLength: options.maxOutputLength,
+    finishFlush: options.isCut === true ? flush : finish
   })
 
-const unzstd: Inflate = (bytes, { isCut, maxOutputLength }) =>
-  zlib.zstdDecompressSync(bytes, { maxOutputLength, finishFlush: isCut === true ? ZSTD_e_flush : ZSTD_e_end })
+const gunzip = inflater(zlib.gunzipSync, Z_FINISH, Z_SYNC_FLUSH)
+
+const inflate = inflater(zlib.inflateSync, Z_FINISH, Z_SYNC_FLUSH)
+
+const inflateRaw = inflater(zlib.inflateRawSync, Z_FINISH, Z_SYNC_FLUSH)
+
+const unbrotli = inflater(zlib.brotliDecompressSync, BROTLI_OPERATION_FINISH, BROTLI_OPERATION_FLUSH)
+
+const unzstd = inflater(zlib.zstdDecompressSync, ZSTD_e_end, ZSTD_e_flush)
 
 /** Many that say deflate send it without the wrapper that the word means. */
 const inflaters: ReadonlyMap<string, ReadonlyArray<Inflate>> = new Map([

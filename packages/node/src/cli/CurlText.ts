@@ -262,14 +262,7 @@ const endOfString = (text: string, from: number): number | undefined => {
   return undefined
 }
 
-const isJson = (text: string): boolean => {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
+const isJson = (text: string): boolean => AnswerParts.parsed(text) !== undefined
 
 /** Is there a status line at this place, with header lines and the line that ends them? */
 const startsAt = (text: string, at: number): boolean => {
